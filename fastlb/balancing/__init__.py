@@ -1,0 +1,1 @@
+"""Policy: who is picked. Pure functions that turn backends and their health into a plan."""

@@ -1,0 +1,1 @@
+"""The seam: loads an engine, and says why that one was chosen."""

@@ -1,0 +1,1 @@
+"""Policy: who is up. Pure functions over state and observation."""

@@ -1,0 +1,1 @@
+"""Vocabulary: frozen values and Protocols. No input or output, no clock, stdlib only."""

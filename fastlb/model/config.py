@@ -1,0 +1,213 @@
+"""What the user asked for, frozen and checked. One class for each noun.
+
+Durations are seconds as floats (`_s`). `None` for a time-out means that there is none.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from fastlb.model.address import Address
+from fastlb.model.errors import ConfigError
+from fastlb.model.limits import WEIGHT_MAX, WEIGHT_MIN, WORKERS_MAX, LimitConfig
+
+
+class Mode(str, Enum):
+    """What a listener speaks."""
+
+    HTTP = "http"
+    TCP = "tcp"
+
+
+class Policy(str, Enum):
+    """Who is picked among the eligible backends."""
+
+    LEAST_CONN = "least_conn"
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+
+
+class EngineChoice(str, Enum):
+    """Which engine the user wants."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    PURE = "pure"
+
+
+class LogFormat(str, Enum):
+    """How log lines look."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+def _check(path: str, value: float, low: float, high: float, unit: str = "") -> None:
+    if not low <= value <= high:
+        raise ConfigError(path, value, f"from {low:g} to {high:g}{unit}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerConfig:
+    """A bound address and what it speaks."""
+
+    address: Address
+    mode: Mode = Mode.HTTP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendConfig:
+    """One address traffic may be sent to.
+
+    `weight`: share of the traffic, 1 to 256. `max_conns`: exchanges at once, 0 = no limit.
+    `backup`: used only while every other backend is out. `name`: for logs; the address if empty.
+    """
+
+    address: Address
+    weight: int = 1
+    max_conns: int = 0
+    backup: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        _check("backend.weight", self.weight, WEIGHT_MIN, WEIGHT_MAX)
+        _check("backend.max_conns", self.max_conns, 0, 1_000_000)
+
+    @property
+    def label(self) -> str:
+        """The name that log lines use."""
+        return self.name or str(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRange:
+    """HTTP status codes from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 100 <= self.first <= self.last <= 599:
+            raise ConfigError(
+                "probe.expect", f"{self.first}-{self.last}", "a range of status codes such as 200-399"
+            )
+
+    def __contains__(self, status: int) -> bool:
+        return self.first <= status <= self.last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeConfig:
+    """How often one backend is asked, and how many answers in a row change its state.
+
+    `path` is asked with GET in HTTP mode; TCP mode only connects. An answer counts as a pass if
+    its status is in one of `expect`. `timeout_s` covers the whole probe.
+    """
+
+    enabled: bool = True
+    path: str = "/"
+    host: str = ""
+    expect: tuple[StatusRange, ...] = (StatusRange(200, 399),)
+    interval_s: float = 2.0
+    timeout_s: float = 1.0
+    rise: int = 2  # passes in a row, down -> up
+    fall: int = 3  # failures in a row, up -> down
+
+    def __post_init__(self) -> None:
+        _check("probe.interval_s", self.interval_s, 0.01, 86_400, " seconds")
+        _check("probe.timeout_s", self.timeout_s, 0.01, 3600, " seconds")
+        _check("probe.rise", self.rise, 1, 100)
+        _check("probe.fall", self.fall, 1, 100)
+        if not self.path.startswith("/") or not self.path.isascii() or not self.path.isprintable() or " " in self.path:
+            raise ConfigError("probe.path", self.path, "a path that starts with / and has no spaces")
+        if not self.expect:
+            raise ConfigError("probe.expect", self.expect, "at least one range of status codes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutConfig:
+    """How long fastlb waits, in seconds. What each ends with is in docs/semantics.md.
+
+    `connect_s`: TCP connect to one backend.
+    `header_s`: from the first byte of a request to the end of its header section (408).
+    `idle_s`: HTTP client that sends nothing between requests or in the middle of a body.
+    `response_s`: from the request's end to the first byte of the response (504); None = for ever.
+    `tunnel_s`: no byte in either direction, of a TCP session, an upgraded connection or a
+        response under way.
+    `fin_s`: the other direction after one side has sent FIN.
+    `upstream_idle_s`: unused pooled connection; below the 5 s of the usual application servers.
+    `queue_s`: waiting for a backend below its `max_conns` (503).
+    `drain_s`: open exchanges after SIGTERM.
+    """
+
+    connect_s: float = 3.0
+    header_s: float = 10.0
+    idle_s: float = 60.0
+    response_s: float | None = None
+    tunnel_s: float = 3600.0
+    fin_s: float = 30.0
+    upstream_idle_s: float = 4.0
+    queue_s: float = 5.0
+    drain_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("connect_s", "header_s", "idle_s", "tunnel_s", "fin_s", "upstream_idle_s", "queue_s"):
+            _check(f"timeouts.{name}", getattr(self, name), 0.001, 604_800, " seconds")
+        if self.response_s is not None:
+            _check("timeouts.response_s", self.response_s, 0.001, 604_800, " seconds")
+        _check("timeouts.drain_s", self.drain_s, 0, 604_800, " seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """Where log lines go. `access`: a path, `-` for standard output, or `off`."""
+
+    access: str = "off"
+    format: LogFormat = LogFormat.TEXT
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What an engine needs to know; the same for both.
+
+    `access_format` is None when no access log is wanted, so that nothing is recorded.
+    `via` is the pseudonym in the Via field of requests (RFC 9110 7.6.3), empty = no Via.
+    `seed` makes the random policy repeatable; None = from the system.
+    """
+
+    workers: int = 1
+    timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
+    limits: LimitConfig = field(default_factory=LimitConfig)
+    access_format: LogFormat | None = None
+    via: str = "fastlb"
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _check("workers", self.workers, 1, WORKERS_MAX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that one run of fastlb needs."""
+
+    listeners: tuple[ListenerConfig, ...]
+    backends: tuple[BackendConfig, ...]
+    policy: Policy = Policy.LEAST_CONN
+    engine: EngineChoice = EngineChoice.AUTO
+    workers: int = 1
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
+    limits: LimitConfig = field(default_factory=LimitConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    via: str = "fastlb"
+
+    def __post_init__(self) -> None:
+        if not self.listeners:
+            raise ConfigError("listen", "", "at least one address")
+        if not self.backends:
+            raise ConfigError("backend", "", "at least one address")
+        _check("workers", self.workers, 1, WORKERS_MAX)
+        labels = [backend.label for backend in self.backends]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ConfigError("backend.name", label, "given once")

@@ -1,0 +1,119 @@
+"""What every engine must do: the seam between the control plane and the data plane.
+
+The control plane calls an engine from the event loop's thread only. The engine never raises out
+of the data path; what happened there is read with `take_events`, `take_access` and `ledger`.
+"""
+
+import socket
+from collections.abc import Callable, Collection
+from typing import ClassVar, Protocol
+
+from fastlb.model.address import Address
+from fastlb.model.config import EngineConfig, Mode
+from fastlb.model.events import Event
+from fastlb.model.ledger import Ledger, Verification
+from fastlb.model.plan import Plan
+
+
+class Balancer(Protocol):
+    """Picks backends and counts exchanges; thread-safe in the native engine.
+
+    Slots are small integers. A slot that is in no plan keeps its count until it is released.
+    """
+
+    def publish(self, plan: Plan) -> None:
+        """Use `plan` from the next pick on. Counts are kept. O(n log n)."""
+
+    def acquire(self, tried: Collection[int] = ()) -> int:
+        """Pick a backend that is not in `tried` and count one more exchange on it.
+
+        Returns: the slot.
+        Order:   idle backends first, whatever their weight; then (n + 1) / weight, compared by
+                 cross-multiplication.
+        Ties:    the backend picked longest ago, identically in both engines; never picked before
+                 picked, then the lower slot.
+        Raises:  NoBackendError if every backend of the plan is full or tried.
+        """
+
+    def release(self, slot: int) -> None:
+        """Give one unit back. Raises ValueError if nothing was in flight."""
+
+    def in_flight(self, slot: int) -> int:
+        """Exchanges counted on `slot` now; 0 for a slot never seen."""
+
+    def verify(self) -> None:
+        """Raise AssertionError if the inner order is broken. O(n)."""
+
+
+class LeastLoaded(Balancer, Protocol):
+    """A balancer over slots 0..n-1 with a plan of its own; for tests, benchmarks and programs."""
+
+    def __init__(self, weights: Collection[int], max_conns: Collection[int] = ()) -> None: ...
+
+    def drain(self, slot: int) -> None:
+        """Pick it no more; what is in flight stays counted. O(log n)."""
+
+    def restore(self, slot: int) -> None:
+        """Pick it again. O(log n)."""
+
+    def set_weight(self, slot: int, weight: int) -> None:
+        """Change its share; 0 drains it. O(log n)."""
+
+    def churn(self, rounds: int) -> None:
+        """Acquire and release `rounds` times in one loop; the native one without the GIL."""
+
+
+class Engine(Protocol):
+    """Accepts connections and carries exchanges to backends.
+
+    Life: made, `start`, any number of `open_listener`, `drain`, `stop`. `stop` may come at any
+    time, alone, and twice; after it no thread, descriptor or task of the engine is left.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, config: EngineConfig) -> None: ...
+
+    async def start(self, wake: Callable[[], None]) -> None:
+        """Start the workers. `wake` is called in the loop's thread when there is something to
+        take; it may be called late by up to 100 ms and for nothing."""
+
+    def add_backend(self, address: Address, label: str) -> int:
+        """The slot of a numeric or UNIX address: the one it had if it is still known.
+
+        Raises: ConfigError if the address has a host name, or there are BACKENDS_MAX already.
+        """
+
+    def remove_backend(self, slot: int) -> None:
+        """Forget a backend once its last exchange has ended; its idle connections close now.
+        The current plan must not name it any more."""
+
+    def publish(self, plan: Plan) -> None:
+        """Use `plan` from the next pick on, in every worker. Pooled idle connections of backends
+        that are not in it are closed."""
+
+    def open_listener(self, sock: socket.socket, mode: Mode) -> None:
+        """Accept from a listening, non-blocking socket. The engine takes a duplicate of it and
+        the caller may close its own."""
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Stop accepting, close idle clients, let open exchanges finish.
+
+        Returns: True if all had ended within `timeout_s`; the others are left for `stop`.
+        What waits in the accept queue at that moment is still accepted and served.
+        """
+
+    async def stop(self) -> None:
+        """End at once: what is still open is reset, with code K. Idempotent."""
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call, oldest first."""
+
+    def take_access(self) -> bytes:
+        """Whole access-log lines since the last call, each ended by a newline, oldest first."""
+
+    def ledger(self) -> Ledger:
+        """The counters now. Workers are not stopped, so sums may be off by what is under way."""
+
+    def verify(self) -> Verification:
+        """Stop the workers for an instant and compare the counters with the live objects."""

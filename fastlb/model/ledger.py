@@ -1,0 +1,87 @@
+"""The counters, as read: written per worker by the engines and folded here.
+
+The access-log record and its termination code are described here too, because both engines
+write the same line.
+
+Termination codes: two characters, who ended the exchange and in which phase.
+who:   C client abort, c client time-out, S server abort or refusal, s server time-out,
+       P policy or limit, L answered locally, R resource exhausted, I internal, K killed by
+       shutdown, - normal.
+phase: R waiting for the request, Q queued, C connecting, H waiting for the response head,
+       D data, L last data to the client after the server finished, - done.
+"""
+
+from dataclasses import dataclass
+
+# The fields of one access-log line, in order, with their meaning. Missing values are null in
+# JSON and - in text. All `_us` are microseconds, -1 if the phase was not reached.
+ACCESS_FIELDS = (
+    ("time", "UTC start of the exchange, RFC 3339 with microseconds"),
+    ("client", "address and port; unix for a UNIX socket"),
+    ("method", "request method; null in TCP mode"),
+    ("target", "request target as received, cut after 255 bytes; null in TCP mode"),
+    ("status", "status sent to the client; null if none was (499 if the client left first)"),
+    ("backend", "label of the last backend tried; null if none was picked"),
+    ("bytes_in", "bytes received from the client for this exchange, head and body"),
+    ("bytes_out", "bytes sent to the client for this exchange, head and body"),
+    ("queue_us", "waiting for a backend below its max_conns"),
+    ("connect_us", "until a connection to the backend was there; 0 for a pooled one"),
+    ("first_byte_us", "from the pick to the first byte of the response"),
+    ("total_us", "from the first byte of the request (TCP: accept) to the end"),
+    ("tries", "backends or connections tried"),
+    ("in_flight", "exchanges counted on the backend at pick time, this one included"),
+    ("code", "termination code"),
+)
+ACCESS_TARGET_MAX_BYTES = 255
+
+
+@dataclass(frozen=True, slots=True)
+class BackendCounts:
+    """Counters of one backend, all workers together. All but `in_flight` only ever grow."""
+
+    slot: int
+    in_flight: int = 0
+    picked: int = 0
+    connects: int = 0
+    failures: int = 0
+    bytes_in: int = 0  # from the backend
+    bytes_out: int = 0  # to the backend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """Counters of one engine, all workers together.
+
+    `clients` and `queued` are gauges; the others only ever grow. `statuses[n]` counts answers of
+    class n xx (index 0: exchanges that ended without one).
+    """
+
+    clients: int = 0
+    queued: int = 0
+    accepted: int = 0
+    exchanges: int = 0
+    retries: int = 0
+    bytes_in: int = 0  # from clients
+    bytes_out: int = 0  # to clients
+    access_dropped: int = 0
+    statuses: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
+    backends: tuple[BackendCounts, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """The counters beside a walk over the live objects, taken at one instant.
+
+    `counted` and `walked`: exchanges in flight by slot, zeros left out. `connections` are the
+    sockets open on either side, pooled ones included.
+    """
+
+    counted: dict[int, int]
+    walked: dict[int, int]
+    exchanges: int
+    connections: int
+
+    @property
+    def exact(self) -> bool:
+        """True if the counters agree with the objects."""
+        return self.counted == self.walked

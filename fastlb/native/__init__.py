@@ -1,0 +1,1 @@
+"""The native engine: Cython, worker threads without the GIL, Linux only."""

@@ -1,0 +1,1 @@
+"""Mechanism: asks a backend, and says pass or fail and why."""

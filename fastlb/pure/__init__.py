@@ -1,0 +1,1 @@
+"""The reference engine on asyncio and h11: the executable specification."""
