@@ -1,0 +1,1 @@
+"""Code that several tests share: scripted backends, raw clients, running engines."""

@@ -1,0 +1,205 @@
+"""One running engine with a listener and backends, and what a test asks of it."""
+
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fastlb.model.address import Address
+from fastlb.model.config import EngineConfig, LogFormat, Mode, TimeoutConfig
+from fastlb.model.events import Event, EventKind
+from fastlb.model.ledger import Ledger, Verification
+from fastlb.model.limits import LimitConfig
+from fastlb.model.plan import Pick, Plan, PlanEntry
+
+from support.backend import Backend
+from support.engines import EngineRooms
+from support.looping import LoopThread
+from support.waiting import wait_until
+from support.wire import Wire
+
+# Short enough that a stuck test is seen, long enough never to be met by a healthy one.
+PATIENT = TimeoutConfig(connect_s=5.0, header_s=10.0, idle_s=15.0, tunnel_s=15.0, fin_s=5.0)
+
+
+def listen_socket(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
+    """A listening socket as the supervisor makes it: non-blocking, port chosen by the kernel."""
+    sock = socket.socket(family)
+    sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+    sock.listen(4096)
+    sock.setblocking(False)
+    return sock
+
+
+class Balance:
+    """An engine between clients that the test drives and backends that it scripts.
+
+    `backends` are scripted backends or addresses; the slot of each is in `slots`, in order.
+    """
+
+    def __init__(
+        self,
+        rooms: EngineRooms,
+        loop: LoopThread,
+        backends: Sequence[Backend | Address],
+        *,
+        mode: Mode = Mode.HTTP,
+        weights: Sequence[int] = (),
+        max_conns: Sequence[int] = (),
+        pick: Pick = Pick.LEAST_LOADED,
+        timeouts: TimeoutConfig = PATIENT,
+        limits: LimitConfig | None = None,
+        workers: int = 1,
+        log_format: LogFormat | None = LogFormat.JSON,
+        via: str = "fastlb",
+    ) -> None:
+        self._loop = loop
+        self._lines: list[bytes] = []
+        self._events: list[Event] = []
+        self.clients: list[Wire] = []
+        self.wakes = 0
+        self.stopped = False
+        # The default would be derived from the fd limit by the supervisor.
+        limits = limits or LimitConfig(connections=0)
+        self.engine = rooms.Engine(
+            EngineConfig(
+                workers=workers,
+                timeouts=timeouts,
+                limits=limits,
+                access_format=log_format,
+                via=via,
+                seed=1,
+            )
+        )
+        loop.run(self.engine.start(self._wake))
+        addresses = [backend.address if isinstance(backend, Backend) else backend for backend in backends]
+        self.slots = [loop.call(lambda a=a: self.engine.add_backend(a, str(a))) for a in addresses]
+        self.plan = Plan(
+            pick=pick,
+            entries=tuple(
+                PlanEntry(slot, weights[i] if weights else 1, max_conns[i] if max_conns else 0)
+                for i, slot in enumerate(self.slots)
+            ),
+            table=() if pick is Pick.LEAST_LOADED else tuple(self.slots),
+        )
+        self.publish(self.plan)
+        self.port = self.open_listener(mode)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def open_listener(self, mode: Mode) -> int:
+        """Open one more listener and return its port."""
+        with listen_socket() as sock:
+            self._loop.call(lambda: self.engine.open_listener(sock, mode))
+            return int(sock.getsockname()[1])
+
+    def publish(self, plan: Plan) -> None:
+        """Give the engine a new plan."""
+        self._loop.call(lambda: self.engine.publish(plan))
+
+    def keep_only(self, *indexes: int, **changes: object) -> None:
+        """Publish the first plan again with only these backends in it."""
+        entries = tuple(self.plan.entries[index] for index in indexes)
+        self.publish(replace(self.plan, entries=entries, **changes))  # type: ignore[arg-type]
+
+    def connect(self, port: int = 0, *, receive_buffer_bytes: int = 0) -> Wire:
+        """A new client connection; closed at the end of the test."""
+        sock = socket.socket()
+        if receive_buffer_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        sock.connect(("127.0.0.1", port or self.port))
+        wire = Wire(sock)
+        self.clients.append(wire)
+        return wire
+
+    def ledger(self) -> Ledger:
+        """The counters now."""
+        return self._loop.call(self.engine.ledger)
+
+    def verify(self) -> Verification:
+        """The counters beside the objects."""
+        return self._loop.call(self.engine.verify)
+
+    def in_flight(self, index: int = 0) -> int:
+        """Exchanges counted on the backend of that index."""
+        slot = self.slots[index]
+        return next((b.in_flight for b in self.ledger().backends if b.slot == slot), 0)
+
+    def picked(self, index: int = 0) -> int:
+        """How often the backend of that index was picked."""
+        slot = self.slots[index]
+        return next((b.picked for b in self.ledger().backends if b.slot == slot), 0)
+
+    def wait_in_flight(self, count: int, index: int = 0) -> None:
+        """Wait until that many exchanges are counted on a backend."""
+        wait_until(lambda: self.in_flight(index) == count, f"{count} in flight on backend {index}")
+
+    def wait_idle(self) -> None:
+        """Wait until no exchange is open anywhere."""
+        wait_until(lambda: self.verify().exchanges == 0, "no open exchange")
+        wait_until(lambda: all(b.in_flight == 0 for b in self.ledger().backends), "nothing in flight")
+
+    def _take_lines(self) -> list[bytes]:
+        taken = self._loop.call(self.engine.take_access)
+        assert not taken or taken.endswith(b"\n"), f"half a line: {taken!r}"
+        self._lines += taken.splitlines()
+        return self._lines
+
+    def raw_lines(self, count: int) -> list[bytes]:
+        """The first `count` access lines, waited for."""
+        wait_until(lambda: len(self._take_lines()) >= count, f"{count} access lines")
+        return self._lines[:count]
+
+    def lines(self, count: int = 1) -> list[dict[str, object]]:
+        """The access lines, waited for; there must be exactly `count`."""
+        found = [json.loads(line) for line in self.raw_lines(count)]
+        assert len(self._take_lines()) == count, f"more lines than {count}: {self._lines}"
+        return found
+
+    def line(self) -> dict[str, object]:
+        """The one access line there is."""
+        return self.lines(1)[0]
+
+    def events(self) -> list[Event]:
+        """Every event so far."""
+        self._events += self._loop.call(self.engine.take_events)
+        return self._events
+
+    def wait_event(self, kind: EventKind, count: int = 1) -> list[Event]:
+        """The events of that kind, waited for."""
+        wait_until(lambda: sum(e.kind is kind for e in self.events()) >= count, f"{count} x {kind.value}")
+        return [event for event in self._events if event.kind is kind]
+
+    def add(self, backend: Backend | Address) -> int:
+        """Add a backend to the engine and return its slot; the plan is not changed."""
+        address = backend.address if isinstance(backend, Backend) else backend
+        return self._loop.call(lambda: self.engine.add_backend(address, str(address)))
+
+    def remove(self, slot: int) -> None:
+        """Remove a backend that the plan does not name any more."""
+        self._loop.call(lambda: self.engine.remove_backend(slot))
+
+    def drain(self, timeout_s: float) -> bool:
+        """Stop accepting and wait for open exchanges."""
+        return self._loop.run(self.engine.drain(timeout_s))
+
+    def stop(self) -> None:
+        """End the engine at once."""
+        self.stopped = True
+        self._loop.run(self.engine.stop())
+
+    def close_clients(self) -> None:
+        """Close every client connection of the test."""
+        for client in self.clients:
+            client.close()
+
+    def finish(self) -> None:
+        """What holds at the end of every test: nothing open, counts exact, engine stopped."""
+        self.close_clients()
+        if not self.stopped:
+            self.wait_idle()
+            seen = self.verify()
+            assert seen.exact, f"counters {seen.counted}, objects {seen.walked}"
+            assert not seen.counted
+        self.stop()
