@@ -1,0 +1,22 @@
+"""Who may be picked at all: the first tier that has somebody in it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A backend as policy sees it. `in_rotation`: up, not ejected and not draining."""
+
+    slot: int
+    weight: int = 1
+    max_conns: int = 0
+    backup: bool = False
+    in_rotation: bool = True
+
+
+def eligible(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """The primaries in rotation; the backups in rotation only if there is no such primary."""
+    in_rotation = [candidate for candidate in candidates if candidate.in_rotation]
+    primaries = tuple(candidate for candidate in in_rotation if not candidate.backup)
+    return primaries or tuple(in_rotation)

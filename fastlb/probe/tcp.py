@@ -1,0 +1,16 @@
+"""A probe that only connects."""
+
+import asyncio
+
+from fastlb.model.address import Address
+from fastlb.probe.connection import probe
+from fastlb.probe.result import ProbeResult
+
+
+async def probe_tcp(address: Address, *, timeout_s: float) -> ProbeResult:
+    """Pass if a TCP or UNIX connection is there within `timeout_s`."""
+    return await probe(address, _connected, timeout_s)
+
+
+async def _connected(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> tuple[bool, str]:
+    return True, "connected"
