@@ -14,8 +14,8 @@ from math import gcd
 
 from fastlb.model.limits import PLAN_TABLE_MAX
 
-# Comparisons for one table; about 0.2 s of CPython, which a probe's time-out can bear.
-_COMPARISONS_MAX = 1_000_000
+# Comparisons for one table: at most some 0.2 s of CPython, less than any sensible probe time-out.
+_COMPARISONS_MAX = 4_000_000
 
 
 def smooth_sequence(weights: Sequence[int], steps_max: int = PLAN_TABLE_MAX) -> tuple[int, ...]:
@@ -69,10 +69,7 @@ def _sequence(weights: tuple[int, ...]) -> tuple[int, ...]:
         members.setdefault(weight, []).append(index)
     rings = [_Ring(weight, indexes) for weight, indexes in members.items()]
     total = sum(weights)
-    picks = []
-    for _ in range(total):
-        picks.append(_step(rings, total))
-    return tuple(picks)
+    return tuple(_step(rings, total) for _ in range(total))
 
 
 def _step(rings: list[_Ring], total: int) -> int:

@@ -1,0 +1,286 @@
+"""The backends of the pool: who they are, how they are, and the plan that follows from it.
+
+Everything here happens in the event loop's thread and at once. What is observed changes one
+member; if that changes who may be picked, a new plan is published before the call returns.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastlb.balancing.eligible import Candidate, eligible
+from fastlb.balancing.plans import build_plan
+from fastlb.control.clock import Clock
+from fastlb.control.logs import OperationLog
+from fastlb.health import passive, rise_fall, slow_start
+from fastlb.health.passive import Ejection
+from fastlb.health.rise_fall import Health, State
+from fastlb.model.address import Address
+from fastlb.model.config import BackendConfig, Policy, ProbeConfig
+from fastlb.model.contract import Engine
+from fastlb.model.errors import ConfigError
+from fastlb.model.events import Event, EventKind
+from fastlb.model.plan import Plan, PlanEntry
+from fastlb.probe.result import ProbeResult
+
+_FAILURES = {EventKind.CONNECT_FAILED: "connects", EventKind.BACKEND_FAILED: "exchanges"}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Member:
+    """A backend as the control plane knows it. Only Membership changes it."""
+
+    config: BackendConfig
+    address: Address  # numeric or UNIX
+    slot: int
+    added_s: float
+    health: Health = field(default_factory=Health)
+    ejection: Ejection = field(default_factory=Ejection)
+    draining: bool = False
+    recovered_s: float | None = None  # slow start since then
+
+    @property
+    def label(self) -> str:
+        """The name that log lines use."""
+        return self.config.label
+
+    @property
+    def status(self) -> str:
+        """`up`, `down`, `unknown`, `ejected` or `draining`."""
+        if self.draining:
+            return "draining"
+        if self.health.state is State.UP and self.ejection.until_s is not None:
+            return "ejected"
+        return self.health.state.value
+
+    @property
+    def in_rotation(self) -> bool:
+        """True if it may be picked (a backup: once every primary is out)."""
+        return self.status == "up"
+
+
+class Watcher(Protocol):
+    """Who asks the members how they are."""
+
+    def watch(self, member: Member) -> None:
+        """Begin to probe it, at once."""
+
+    def forget(self, member: Member) -> None:
+        """Probe it no more."""
+
+    def bring_forward(self, member: Member) -> None:
+        """It failed in traffic: probe it soon."""
+
+
+class Membership:
+    """The list of members, and the only place that publishes plans."""
+
+    def __init__(
+        self, engine: Engine, *, policy: Policy, probe: ProbeConfig, log: OperationLog, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._probe = probe
+        self._log = log
+        self._clock = clock
+        self._members: list[Member] = []
+        self._plan: Plan | None = None
+        self._watcher: Watcher | None = None
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The members now, in the order in which they were added."""
+        return tuple(self._members)
+
+    def watched_by(self, watcher: Watcher) -> None:
+        """Let `watcher` probe all members, and those that come later."""
+        self._watcher = watcher
+        for member in self._members:
+            watcher.watch(member)
+
+    def member(self, label: str) -> Member:
+        """The member with this label. Raises: KeyError."""
+        for member in self._members:
+            if member.label == label:
+                return member
+        raise KeyError(label)
+
+    def add(self, config: BackendConfig, address: Address) -> Member:
+        """Take in a backend, whose `address` is numeric.
+
+        With probes it gets traffic from its first pass on, without them at once.
+        Raises: ConfigError if its label or its address is there already.
+        """
+        if any(member.label == config.label for member in self._members):
+            raise ConfigError("backend.name", config.label, "given once")
+        slot = self._engine.add_backend(address, config.label)
+        if self._by_slot(slot) is not None:
+            raise ConfigError("backend", str(config.address), "an address given once")
+        member = Member(config=config, address=address, slot=slot, added_s=self._clock.now_s())
+        if not self._probe.enabled:
+            member.health = rise_fall.assume_up(member.health)
+        self._members.append(member)
+        self._publish()
+        if self._watcher is not None:
+            self._watcher.watch(member)
+        return member
+
+    def remove(self, label: str) -> None:
+        """Take a backend out; its open exchanges go on to their end. Raises: KeyError."""
+        member = self.member(label)
+        self._members.remove(member)
+        if self._watcher is not None:
+            self._watcher.forget(member)
+        self._publish()
+        self._engine.remove_backend(member.slot)
+        self._say(member, "removed", "asked for")
+
+    def drain(self, label: str) -> None:
+        """Send a backend nothing new; its open exchanges go on. Raises: KeyError."""
+        self._set_draining(self.member(label), True)
+
+    def restore(self, label: str) -> None:
+        """End `drain`; probes have gone on meanwhile. Raises: KeyError."""
+        self._set_draining(self.member(label), False)
+
+    def move(self, member: Member, address: Address) -> bool:
+        """Use another numeric address for a member whose name resolves to it now.
+
+        Returns: False, with nothing changed, if another member has that address.
+        """
+        slot = self._engine.add_backend(address, member.label)
+        if self._by_slot(slot) is not None:
+            return False
+        old_slot, member.slot, member.address = member.slot, slot, address
+        self._publish()
+        self._engine.remove_backend(old_slot)
+        self._say(member, "moved", f"its name resolves to {address} now")
+        if self._watcher is not None:
+            self._watcher.bring_forward(member)
+        return True
+
+    def observe_probe(self, member: Member, result: ProbeResult) -> None:
+        """Judge a member by the result of a probe."""
+        if result.local or member not in self._members:
+            return
+        before, was = member.status, member.health.state
+        member.health = rise_fall.observe(
+            member.health, result.passed, rise=self._probe.rise, fall=self._probe.fall
+        )
+        if result.passed:
+            member.ejection = Ejection()
+        if was is State.DOWN and member.health.state is State.UP:
+            member.recovered_s = self._clock.now_s()
+        self._changed(member, before, self._probe_reason(was, result))
+
+    def observe_event(self, event: Event) -> None:
+        """Judge a member by what happened in traffic. Events of strangers are ignored."""
+        member = self._by_slot(event.slot)
+        if member is None or event.kind not in _FAILURES:
+            return
+        before = member.status
+        member.ejection = passive.observe_failure(
+            member.ejection, event.in_a_row, self._clock.now_s(), allowed=self._may_eject()
+        )
+        why = os.strerror(event.errno).lower() if event.errno else "no valid response"
+        self._changed(member, before, f"{event.in_a_row} {_FAILURES[event.kind]} failed in a row: {why}")
+        if self._watcher is not None:
+            self._watcher.bring_forward(member)
+
+    def tick(self) -> None:
+        """Do what time alone brings about; call it about once a second."""
+        now_s = self._clock.now_s()
+        patience_s = rise_fall.first_result_due_s(
+            interval_s=self._probe.interval_s, timeout_s=self._probe.timeout_s
+        )
+        for member in self._members:
+            before = member.status
+            if member.health.state is State.UNKNOWN and now_s - member.added_s > patience_s:
+                member.health = rise_fall.assume_up(member.health)
+                self._changed(member, before, f"no probe could be finished in {patience_s:g}s")
+            elif member.ejection.until_s is not None:
+                member.ejection = passive.observe_time(member.ejection, now_s)
+                self._changed(member, before, "its ejection is over")
+            if member.recovered_s is not None and slow_start.ramp_share(member.recovered_s, now_s) >= 1:
+                member.recovered_s = None
+        self._publish()
+
+    def _set_draining(self, member: Member, draining: bool) -> None:
+        before = member.status
+        member.draining = draining
+        self._changed(member, before, "asked for")
+
+    def _by_slot(self, slot: int) -> Member | None:
+        return next((member for member in self._members if member.slot == slot), None)
+
+    def _may_eject(self) -> bool:
+        statuses = [member.status for member in self._members if not member.draining]
+        return passive.may_eject(
+            pool=len(statuses), ejected=statuses.count("ejected"), in_rotation=statuses.count("up")
+        )
+
+    def _probe_reason(self, was: State, result: ProbeResult) -> str:
+        if was is State.UNKNOWN:
+            return f"first probe: {result.reason}"
+        needed = self._probe.rise if result.passed else self._probe.fall
+        probes = "probe" if needed == 1 else f"{needed} probes in a row"
+        return f"{probes} {'passed' if result.passed else 'failed'}: {result.reason}"
+
+    def _changed(self, member: Member, before: str, reason: str) -> None:
+        if member.status == before:
+            return
+        if not member.in_rotation:
+            member.recovered_s = None
+        self._publish()
+        self._say(member, member.status, reason)
+
+    def _say(self, member: Member, what: str, reason: str) -> None:
+        left = sum(one.in_rotation for one in self._members)
+        say = self._log.warning if what in ("down", "ejected") else self._log.info
+        say(
+            f"backend {what}",
+            backend=member.label,
+            reason=reason,
+            in_rotation=f"{left} of {len(self._members)}",
+        )
+
+    def _publish(self) -> None:
+        """Publish a plan if it differs from the last one."""
+        plan = build_plan(
+            self._policy, self._entries(), retry_after_s=max(1, math.ceil(self._probe.interval_s))
+        )
+        if plan != self._plan:
+            self._engine.publish(plan)
+            self._plan = plan
+
+    def _entries(self) -> list[PlanEntry]:
+        chosen = eligible(
+            Candidate(
+                slot=member.slot,
+                weight=member.config.weight,
+                max_conns=member.config.max_conns,
+                backup=member.config.backup,
+                in_rotation=member.in_rotation,
+            )
+            for member in self._members
+        )
+        caps = self._ramp_caps(chosen)
+        return [PlanEntry(one.slot, one.weight, caps.get(one.slot, one.max_conns)) for one in chosen]
+
+    def _ramp_caps(self, chosen: Sequence[Candidate]) -> dict[int, int]:
+        """Limits of the members in slow start, by slot."""
+        since = {one.slot: one.recovered_s for one in self._members if one.recovered_s is not None}
+        warm = [one for one in chosen if one.slot not in since]
+        if not since or not warm:
+            return {}
+        now_s = self._clock.now_s()
+        in_flight = {counts.slot: counts.in_flight for counts in self._engine.ledger().backends}
+        others = [(in_flight.get(one.slot, 0), one.weight) for one in warm]
+        caps = {}
+        for one in chosen:
+            if one.slot in since:
+                cap = slow_start.ramp_cap(slow_start.ramp_share(since[one.slot], now_s), one.weight, others)
+                caps[one.slot] = slow_start.tighter(cap, one.max_conns)
+        return caps

@@ -1,0 +1,262 @@
+"""Puts the rooms together: starts everything in order, keeps it going, and ends it cleanly.
+
+Order of a start: names, access log, sockets, engine, members, probes. Sockets listen before the
+first probes have ended but nothing is accepted until then, so that a client that connects at
+start waits in the accept queue instead of being told that there is no backend.
+"""
+
+import asyncio
+import os
+import socket
+from random import Random
+
+from fastlb import __version__
+from fastlb.control.access_log import AccessLog
+from fastlb.control.clock import Clock, SystemClock
+from fastlb.control.listeners import bind, bound_address, path_identity, unlink_own
+from fastlb.control.logs import OftenRepeated, OperationLog
+from fastlb.control.membership import Membership
+from fastlb.control.names import NameFollower
+from fastlb.control.prober import Prober, ask_by
+from fastlb.control.resolve import resolve
+from fastlb.engine import LoadedEngine, load
+from fastlb.model.address import Address
+from fastlb.model.config import Config, EngineConfig, Mode
+from fastlb.model.contract import Engine
+from fastlb.model.events import Event, EventKind
+
+_TICK_S = 1.0
+# Beyond the probes' own time-out: for the event loop to be late under load.
+_FIRST_ROUND_SLACK_S = 0.5
+_POOL_SHOWN_MAX = 10
+
+
+class Supervisor:
+    """One balancer in the running event loop. Leaves signals and process limits alone.
+
+    Life: made, `start`, `drain` if wanted, `stop`; `stop` may come at any time and twice.
+    """
+
+    def __init__(
+        self, config: Config, *, log: OperationLog | None = None, clock: Clock | None = None
+    ) -> None:
+        self._config = config
+        self._log = log or OperationLog(config.log)
+        self._clock = clock or SystemClock()
+        self._loaded: LoadedEngine | None = None
+        self._engine: Engine | None = None
+        self._membership: Membership | None = None
+        self._prober: Prober | None = None
+        self._access_log: AccessLog | None = None
+        self._sockets: list[tuple[socket.socket, Mode]] = []
+        self._listeners: tuple[Address, ...] = ()
+        self._unix_paths: list[tuple[str, tuple[int, int]]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._taking: asyncio.Handle | None = None
+        self._access_dropped = 0
+        self._lost = OftenRepeated(self._log.warning, "access records lost to overload")
+        self._paused = OftenRepeated(self._log.warning, "accepting paused")
+        self._resumed = OftenRepeated(self._log.info, "accepting resumed")
+
+    @property
+    def listeners(self) -> tuple[Address, ...]:
+        """Where it listens, in the order of the configuration, with real ports."""
+        return self._listeners
+
+    @property
+    def engine(self) -> Engine:
+        """The engine. Raises: RuntimeError before `start`."""
+        if self._engine is None:
+            raise RuntimeError("the supervisor has not been started")
+        return self._engine
+
+    @property
+    def membership(self) -> Membership:
+        """The backends. Raises: RuntimeError before `start`."""
+        if self._membership is None:
+            raise RuntimeError("the supervisor has not been started")
+        return self._membership
+
+    async def start(self) -> None:
+        """Return once traffic is accepted. Undoes everything if it fails.
+
+        Raises: StartError, ConfigError, EngineUnavailableError.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def drain(self) -> bool:
+        """Accept no more and let open exchanges finish, for at most `timeouts.drain_s`.
+
+        Returns: True if all have ended.
+        """
+        timeout_s = self._config.timeouts.drain_s
+        finished = await self.engine.drain(timeout_s)
+        self._take()
+        if not finished:
+            self._log.warning("exchanges were still open at the end of the drain", timeout_s=timeout_s)
+        return finished
+
+    async def stop(self) -> None:
+        """End at once, and leave no task, thread or descriptor behind. Idempotent."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._prober is not None:
+            await self._prober.stop()
+        if self._engine is not None:
+            await self._engine.stop()
+            self._take()
+        self._close_sockets()
+        if self._access_log is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._access_log.close)
+            self._report_access_log()
+            self._access_log = None
+
+    def reopen_access_log(self) -> None:
+        """Open the access log's path anew, for log rotation."""
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+    async def _start(self) -> None:
+        config = self._config
+        self._loaded = load(config.engine)
+        backends = [await resolve(backend.address, "--backend") for backend in config.backends]
+        listeners = [await resolve(listener.address, "--listen") for listener in config.listeners]
+        if config.log.access != "off":
+            self._access_log = AccessLog(config.log.access)
+        for listener, address in zip(config.listeners, listeners, strict=True):
+            self._bind(address, listener.mode)
+        await self._start_engine(self._loaded)
+        self._say_started(self._loaded)
+        self._start_members(backends)
+        if self._prober is not None:
+            await self._prober.first_round(config.probe.timeout_s + _FIRST_ROUND_SLACK_S)
+        for sock, mode in self._sockets:
+            self.engine.open_listener(sock, mode)
+            # The engine has its own duplicate; ours would keep the port open after a drain.
+            sock.close()
+        self._tasks.append(asyncio.create_task(self._keep_house()))
+
+    def _bind(self, address: Address, mode: Mode) -> None:
+        sock = bind(address)
+        self._sockets.append((sock, mode))
+        self._listeners += (bound_address(sock),)
+        if address.is_unix:
+            self._unix_paths.append((address.path, path_identity(address.path)))
+
+    async def _start_engine(self, loaded: LoadedEngine) -> None:
+        config = self._config
+        engine = loaded.engine_class(
+            EngineConfig(
+                workers=config.workers,
+                timeouts=config.timeouts,
+                limits=config.limits,
+                access_format=config.log.format if self._access_log is not None else None,
+                via=config.via,
+            )
+        )
+        self._engine = engine
+        await engine.start(self._wake)
+
+    def _start_members(self, addresses: list[Address]) -> None:
+        config = self._config
+        membership = Membership(
+            self.engine, policy=config.policy, probe=config.probe, log=self._log, clock=self._clock
+        )
+        self._membership = membership
+        for backend, address in zip(config.backends, addresses, strict=True):
+            membership.add(backend, address)
+        if config.probe.enabled:
+            self._prober = self._new_prober(membership)
+            membership.watched_by(self._prober)
+        if not all(backend.address.is_numeric for backend in config.backends):
+            self._tasks.append(asyncio.create_task(NameFollower(membership, self._log).follow()))
+
+    def _new_prober(self, membership: Membership) -> Prober:
+        modes = {listener.mode for listener in self._config.listeners}
+        mode = Mode.HTTP if Mode.HTTP in modes else Mode.TCP
+        return Prober(
+            ask=ask_by(mode, self._config.probe),
+            observe=membership.observe_probe,
+            interval_s=self._config.probe.interval_s,
+            rng=Random(),
+            clock=self._clock,
+            log=self._log,
+        )
+
+    def _say_started(self, loaded: LoadedEngine) -> None:
+        config = self._config
+        pool = [backend.label for backend in config.backends[:_POOL_SHOWN_MAX]]
+        if len(config.backends) > _POOL_SHOWN_MAX:
+            pool.append(f"and {len(config.backends) - _POOL_SHOWN_MAX} more")
+        self._log.info(
+            "started",
+            version=__version__,
+            pid=os.getpid(),
+            engine=loaded.name,
+            why=loaded.reason,
+            loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
+            workers=config.workers if loaded.name == "native" else 1,
+            listen=",".join(
+                f"{address}/{mode.value}"
+                for address, (_, mode) in zip(self._listeners, self._sockets, strict=True)
+            ),
+            policy=config.policy.value,
+            pool=",".join(pool),
+            connection_limit=config.limits.connections or None,
+        )
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.membership.tick()
+            self._take()
+            self._report_access_log()
+            self._report_lost_records()
+
+    def _wake(self) -> None:
+        if self._taking is None:
+            self._taking = asyncio.get_running_loop().call_soon(self._take)
+
+    def _take(self) -> None:
+        """Take what the engine has to tell."""
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+        for event in self.engine.take_events():
+            self._observe(event)
+        if self._access_log is not None:
+            self._access_log.write(self.engine.take_access())
+
+    def _observe(self, event: Event) -> None:
+        if event.kind is EventKind.ACCEPT_PAUSED:
+            reason = os.strerror(event.errno).lower() if event.errno else "the connection limit is reached"
+            self._paused.happened(self._clock.now_s(), reason=reason)
+        elif event.kind is EventKind.ACCEPT_RESUMED:
+            self._resumed.happened(self._clock.now_s())
+        else:
+            self.membership.observe_event(event)
+
+    def _report_access_log(self) -> None:
+        if self._access_log is not None:
+            for report in self._access_log.take_reports():
+                self._log.warning("access log", report=report)
+
+    def _report_lost_records(self) -> None:
+        dropped = self.engine.ledger().access_dropped
+        if dropped > self._access_dropped:
+            self._lost.happened(self._clock.now_s(), dropped - self._access_dropped)
+            self._access_dropped = dropped
+
+    def _close_sockets(self) -> None:
+        sockets, self._sockets = self._sockets, []
+        for sock, _ in sockets:
+            sock.close()
+        paths, self._unix_paths = self._unix_paths, []
+        for path, identity in paths:
+            unlink_own(path, identity)

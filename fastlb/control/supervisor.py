@@ -1,0 +1,108 @@
+"""fastlb as a process of its own: signals, descriptor limits, exit status. See service.py for the
+supervisor itself.
+
+SIGTERM and SIGINT drain, a second one ends at once; both end with status 0, because being asked
+to stop is no error. SIGUSR1 opens the access log anew.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from fastlb.control.descriptors import connection_limit, raise_fd_limit
+from fastlb.control.logs import OperationLog
+from fastlb.control.service import Supervisor
+from fastlb.model.config import Config
+
+__all__ = ["Supervisor", "run", "serve"]
+
+Ready = Callable[[Supervisor], None]
+
+
+class _StopSignals:
+    """The first and the second request to stop."""
+
+    def __init__(self, log: OperationLog, drain_s: float) -> None:
+        self._log = log
+        self._drain_s = drain_s
+        self.asked = asyncio.Event()
+        self.again = asyncio.Event()
+
+    def received(self, name: str) -> None:
+        """Count one more signal."""
+        if self.asked.is_set():
+            self._log.warning("stopping at once", signal=name)
+            self.again.set()
+        else:
+            self._log.info("stopping, open exchanges may finish", signal=name, drain_s=self._drain_s)
+            self.asked.set()
+
+
+async def serve(config: Config, *, ready: Ready | None = None) -> int:
+    """Balance until a signal says stop. Returns the exit status.
+
+    `ready` is called with the supervisor once traffic is accepted.
+    Raises: StartError, ConfigError, EngineUnavailableError.
+    """
+    config = _with_connection_limit(config, raise_fd_limit())
+    log = OperationLog(config.log)
+    supervisor = Supervisor(config, log=log)
+    stop = _StopSignals(log, config.timeouts.drain_s)
+    installed = _install(supervisor, stop)
+    try:
+        if await _unless(stop.asked, supervisor.start()):
+            if ready is not None:
+                ready(supervisor)
+            await stop.asked.wait()
+            await _unless(stop.again, supervisor.drain())
+    finally:
+        await supervisor.stop()
+        for number in installed:
+            asyncio.get_running_loop().remove_signal_handler(number)
+    log.info("stopped")
+    return 0
+
+
+def run(config: Config) -> int:
+    """`serve` on uvloop, or on asyncio where there is no uvloop. Returns the exit status."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # no wheels for PyPy
+        return asyncio.run(serve(config))
+    return uvloop.run(serve(config))
+
+
+def _with_connection_limit(config: Config, nofile: int) -> Config:
+    if config.limits.connections:
+        return config
+    connections = connection_limit(nofile, config.workers)
+    return replace(config, limits=replace(config.limits, connections=connections))
+
+
+def _install(supervisor: Supervisor, stop: _StopSignals) -> tuple[signal.Signals, ...]:
+    loop = asyncio.get_running_loop()
+    stops = (signal.SIGTERM, signal.SIGINT)
+    for number in stops:
+        loop.add_signal_handler(number, stop.received, number.name)
+    loop.add_signal_handler(signal.SIGUSR1, supervisor.reopen_access_log)
+    return (*stops, signal.SIGUSR1)
+
+
+async def _unless(event: asyncio.Event, work: Awaitable[object]) -> bool:
+    """Do `work` to its end, or cancel it when `event` is set. True if it came to its end."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+            return True
+        return False
+    finally:
+        for one in (task, watch):
+            if not one.done():
+                one.cancel()
+                with suppress(asyncio.CancelledError):
+                    await one
