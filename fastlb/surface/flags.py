@@ -1,0 +1,174 @@
+"""Every flag of `fastlb`, once: the command line, its help and the check of the README use this table."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Topic(str, Enum):
+    """The headings of `fastlb --help`, in order."""
+
+    TRAFFIC = "Traffic"
+    BALANCING = "Balancing"
+    HEALTH = "Health"
+    TIMEOUTS = "Time-outs"
+    LOGGING = "Logging"
+    PROCESS = "Process"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """One flag. `default` is what a user would have typed; empty if there is none."""
+
+    name: str
+    topic: Topic
+    help: str
+    metavar: str = ""
+    default: str = ""
+    repeatable: bool = False
+
+    @property
+    def is_switch(self) -> bool:
+        """True if the flag takes no value."""
+        return not self.metavar
+
+
+def _duration(name: str, default: str, text: str, *, topic: Topic = Topic.TIMEOUTS) -> Flag:
+    return Flag(name=name, topic=topic, metavar="DURATION", default=default, help=text)
+
+
+FLAGS = (
+    Flag(
+        name="--listen",
+        topic=Topic.TRAFFIC,
+        metavar="ADDRESS",
+        repeatable=True,
+        help="Where clients connect: :8080, 0.0.0.0:8080, [::]:8080 or unix:/path. Repeatable.",
+    ),
+    Flag(
+        name="--backend",
+        topic=Topic.TRAFFIC,
+        metavar="ADDRESS[,OPTION...]",
+        repeatable=True,
+        help="Where requests go: host:port, [v6]:port, http://host:port or unix:/path. Repeatable. "
+        "Options: weight=1..256, backup, max_conns=N, name=TEXT.",
+    ),
+    Flag(
+        name="--mode",
+        topic=Topic.TRAFFIC,
+        metavar="http|tcp",
+        default="http",
+        help="Balance HTTP requests, or whole TCP sessions.",
+    ),
+    Flag(
+        name="--via",
+        topic=Topic.TRAFFIC,
+        metavar="NAME|off",
+        default="fastlb",
+        help="The name in the Via field that requests to backends carry.",
+    ),
+    Flag(
+        name="--policy",
+        topic=Topic.BALANCING,
+        metavar="least_conn|round_robin|random",
+        default="least_conn",
+        help="Who is picked among the backends that are up. All three respect the weights.",
+    ),
+    Flag(
+        name="--check-path",
+        topic=Topic.HEALTH,
+        metavar="PATH",
+        default="/",
+        help="What a health check asks for with GET. In tcp mode a check only connects.",
+    ),
+    Flag(
+        name="--check-host",
+        topic=Topic.HEALTH,
+        metavar="HOST",
+        help="The Host of a health check. Default: the address of the backend.",
+    ),
+    Flag(
+        name="--check-expect",
+        topic=Topic.HEALTH,
+        metavar="CODES",
+        default="200-399",
+        help="Status codes that pass, such as 200-399,404.",
+    ),
+    _duration("--check-interval", "2s", "Time between two checks of a backend.", topic=Topic.HEALTH),
+    _duration("--check-timeout", "1s", "Longest time for one whole check.", topic=Topic.HEALTH),
+    Flag(
+        name="--rise",
+        topic=Topic.HEALTH,
+        metavar="N",
+        default="2",
+        help="Passes in a row that bring a backend back.",
+    ),
+    Flag(
+        name="--fall",
+        topic=Topic.HEALTH,
+        metavar="N",
+        default="3",
+        help="Failures in a row that take a backend out.",
+    ),
+    Flag(
+        name="--no-check",
+        topic=Topic.HEALTH,
+        help="No health checks. Failed connections still take a backend out for a while.",
+    ),
+    _duration("--connect-timeout", "3s", "Connecting to one backend."),
+    _duration("--header-timeout", "10s", "From the first byte of a request to the end of its head."),
+    _duration("--idle-timeout", "1m", "A client that sends nothing. Default in tcp mode: 1h."),
+    Flag(
+        name="--response-timeout",
+        topic=Topic.TIMEOUTS,
+        metavar="DURATION|off",
+        default="off",
+        help="From the end of a request to the first byte of its response.",
+    ),
+    _duration("--tunnel-timeout", "1h", "No byte either way: a WebSocket, or a response under way."),
+    _duration("--fin-timeout", "30s", "The other direction, after one side has ended its own."),
+    _duration("--upstream-idle-timeout", "4s", "An unused connection to a backend."),
+    _duration("--queue-timeout", "5s", "Waiting while every backend is at its max_conns."),
+    _duration("--drain-timeout", "30s", "Open exchanges, after SIGTERM or SIGINT."),
+    Flag(
+        name="--access-log",
+        topic=Topic.LOGGING,
+        metavar="PATH|-|off",
+        default="off",
+        help="One line for each request or TCP session. - is standard output. SIGUSR1 reopens it.",
+    ),
+    Flag(
+        name="--log-format",
+        topic=Topic.LOGGING,
+        metavar="text|json",
+        default="text",
+        help="How the lines of both logs look.",
+    ),
+    Flag(
+        name="--log-level",
+        topic=Topic.LOGGING,
+        metavar="debug|info|warning|error",
+        default="info",
+        help="The least that is said on standard error.",
+    ),
+    Flag(
+        name="--workers",
+        topic=Topic.PROCESS,
+        metavar="N|auto",
+        default="auto",
+        help="Threads of the native engine. auto: one for each CPU that this process may use.",
+    ),
+    Flag(
+        name="--engine",
+        topic=Topic.PROCESS,
+        metavar="auto|native|pure",
+        default="auto",
+        help="auto: native where it is built, else pure. `fastlb doctor` says which and why.",
+    ),
+    Flag(
+        name="--max-connections",
+        topic=Topic.PROCESS,
+        metavar="N|auto",
+        default="auto",
+        help="Clients at once. auto: what the limit on open files allows.",
+    ),
+)

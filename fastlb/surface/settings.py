@@ -1,0 +1,294 @@
+"""From the flags as typed to a checked `Config`. Pure: no file, no socket, no clock."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from fastlb.model.address import parse_listen
+from fastlb.model.config import (
+    BackendConfig,
+    Config,
+    EngineChoice,
+    ListenerConfig,
+    LogConfig,
+    LogFormat,
+    Mode,
+    Policy,
+    ProbeConfig,
+    StatusRange,
+    TimeoutConfig,
+)
+from fastlb.model.errors import ConfigError
+from fastlb.model.limits import WORKERS_MAX, LimitConfig
+from fastlb.surface.backend_text import parse_backend_text
+from fastlb.surface.durations import parse_duration
+from fastlb.surface.flags import FLAGS
+from fastlb.surface.numbers import parse_whole
+
+LEVELS = ("debug", "info", "warning", "error")
+TCP_IDLE_TIMEOUT = "1h"
+# PATH_MAX of Linux; also keeps int() below its limit on digits.
+VALUE_MAX_CHARS = 4096
+_CHECK_FLAGS = (
+    "--check-path",
+    "--check-host",
+    "--check-expect",
+    "--check-interval",
+    "--check-timeout",
+    "--rise",
+    "--fall",
+)
+_HTTP_ONLY_FLAGS = (
+    "--check-path",
+    "--check-host",
+    "--check-expect",
+    "--header-timeout",
+    "--response-timeout",
+    "--tunnel-timeout",
+    "--upstream-idle-timeout",
+    "--via",
+)
+_FLAG_OF_PATH = {
+    "workers": "--workers",
+    "limits.connections": "--max-connections",
+    "probe.path": "--check-path",
+    "probe.interval_s": "--check-interval",
+    "probe.timeout_s": "--check-timeout",
+    "probe.rise": "--rise",
+    "probe.fall": "--fall",
+    "timeouts.connect_s": "--connect-timeout",
+    "timeouts.header_s": "--header-timeout",
+    "timeouts.idle_s": "--idle-timeout",
+    "timeouts.response_s": "--response-timeout",
+    "timeouts.tunnel_s": "--tunnel-timeout",
+    "timeouts.fin_s": "--fin-timeout",
+    "timeouts.upstream_idle_s": "--upstream-idle-timeout",
+    "timeouts.queue_s": "--queue-timeout",
+    "timeouts.drain_s": "--drain-timeout",
+}
+_STATUS_RANGE = re.compile(r"([0-9]{3})(?:-([0-9]{3}))?")
+# RFC 9110 7.6.3: received-by is a pseudonym (token) or a host with an optional port.
+_VIA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z:-]+")
+# RFC 3986 3.2: what may stand in a reg-name or an IP literal, and a port.
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]+)(?::[0-9]{1,5})?")
+
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed:
+    """What stood on the command line.
+
+    `single`: flag -> text, without the flags that were not given. `repeated`: flag -> texts.
+    `switches`: the flags without a value that were given.
+    """
+
+    single: Mapping[str, str]
+    repeated: Mapping[str, Sequence[str]]
+    switches: frozenset[str] = frozenset()
+
+    def text(self, flag: str) -> str:
+        """The value as typed, or the default of the flag."""
+        return self.single.get(flag, _DEFAULTS[flag])
+
+    def has(self, flag: str) -> bool:
+        """True if the flag was given."""
+        return flag in self.single or flag in self.switches or bool(self.repeated.get(flag))
+
+
+_DEFAULTS = {flag.name: flag.default for flag in FLAGS}
+
+
+def read_settings(typed: Typed, *, cpus: int) -> Config:
+    """Check everything that was typed. `cpus`: what `--workers auto` stands for.
+
+    Raises: ConfigError whose path is the flag, whose value is what was typed and whose
+            expectation says what would be right.
+    """
+    _refuse_unprintable(typed)
+    mode = _choice(Mode, "--mode", typed)
+    _refuse_conflicts(typed, mode)
+    listeners = _listeners(typed, mode)
+    backends = _backends(typed)
+    try:
+        return Config(
+            listeners=listeners,
+            backends=backends,
+            policy=_choice(Policy, "--policy", typed),
+            engine=_choice(EngineChoice, "--engine", typed),
+            workers=_workers(typed, cpus),
+            probe=_probe(typed),
+            timeouts=_timeouts(typed, mode),
+            limits=LimitConfig(connections=_connections(typed)),
+            log=_log(typed),
+            via=_via(typed),
+        )
+    except ConfigError as error:
+        flag = _FLAG_OF_PATH.get(error.path)
+        if flag is None:
+            raise
+        raise ConfigError(flag, typed.text(flag), error.expected) from None
+
+
+def _refuse_unprintable(typed: Typed) -> None:
+    """Control characters, and bytes that are not UTF-8 (they arrive as lone surrogates)."""
+    texts = [*typed.single.items()]
+    texts += [(flag, text) for flag, values in typed.repeated.items() for text in values]
+    for flag, text in texts:
+        if not text:
+            raise ConfigError(flag, text, "a value: it is empty")
+        if not text.isprintable():
+            raise ConfigError(flag, text, "printable text")
+        if len(text) > VALUE_MAX_CHARS:
+            raise ConfigError(flag, text, f"at most {VALUE_MAX_CHARS} characters long")
+
+
+def _refuse_conflicts(typed: Typed, mode: Mode) -> None:
+    if typed.has("--no-check"):
+        for flag in _CHECK_FLAGS:
+            if typed.has(flag):
+                raise ConfigError(
+                    flag, typed.text(flag), "used when --no-check is given: leave one of them out"
+                )
+    if mode is Mode.TCP:
+        for flag in _HTTP_ONLY_FLAGS:
+            if typed.has(flag):
+                raise ConfigError(flag, typed.text(flag), "used in --mode tcp: leave it out")
+
+
+def _listeners(typed: Typed, mode: Mode) -> tuple[ListenerConfig, ...]:
+    texts = typed.repeated.get("--listen", ())
+    if not texts:
+        raise ConfigError("--listen", "", "given: add one, such as --listen :8080")
+    addresses = [parse_listen(text, path="--listen") for text in texts]
+    for place, address in enumerate(addresses):
+        # Port 0 is a new port each time.
+        if address in addresses[:place] and (address.port or address.is_unix):
+            raise ConfigError("--listen", texts[place], "an address to give twice")
+    return tuple(ListenerConfig(address=address, mode=mode) for address in addresses)
+
+
+def _backends(typed: Typed) -> tuple[BackendConfig, ...]:
+    texts = typed.repeated.get("--backend", ())
+    if not texts:
+        raise ConfigError("--backend", "", "given: add one, such as --backend 127.0.0.1:9001")
+    backends = tuple(parse_backend_text(text) for text in texts)
+    addresses = [backend.address for backend in backends]
+    labels = [backend.label for backend in backends]
+    for place, text in enumerate(texts):
+        if addresses[place] in addresses[:place]:
+            raise ConfigError("--backend", text, "an address to give twice; weight=2 doubles its share")
+        if labels[place] in labels[:place]:
+            raise ConfigError("--backend", text, f"named {labels[place]} alone: each name is given once")
+    return backends
+
+
+def _choice(choices: type[_Choice], flag: str, typed: Typed) -> _Choice:
+    text = typed.text(flag)
+    try:
+        return choices(text)
+    except ValueError:
+        raise ConfigError(flag, text, _one_of([str(each.value) for each in choices])) from None
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _workers(typed: Typed, cpus: int) -> int:
+    text = typed.text("--workers")
+    if text == "auto":
+        return max(1, min(cpus, WORKERS_MAX))
+    if not text.isdigit():
+        raise ConfigError("--workers", text, f"auto or a whole number from 1 to {WORKERS_MAX}")
+    return parse_whole(text, path="--workers")
+
+
+def _connections(typed: Typed) -> int:
+    text = typed.text("--max-connections")
+    if text == "auto":
+        return 0
+    if not text.isdigit() or not text.strip("0"):
+        raise ConfigError("--max-connections", text, "auto or a whole number of 1 or more")
+    return parse_whole(text, path="--max-connections")
+
+
+def _probe(typed: Typed) -> ProbeConfig:
+    return ProbeConfig(
+        enabled=not typed.has("--no-check"),
+        path=typed.text("--check-path"),
+        host=_check_host(typed),
+        expect=parse_expect(typed.text("--check-expect")),
+        interval_s=_seconds(typed, "--check-interval"),
+        timeout_s=_seconds(typed, "--check-timeout"),
+        rise=parse_whole(typed.text("--rise"), path="--rise"),
+        fall=parse_whole(typed.text("--fall"), path="--fall"),
+    )
+
+
+def _check_host(typed: Typed) -> str:
+    text = typed.text("--check-host")
+    if text and not _HOST.fullmatch(text):
+        raise ConfigError("--check-host", text, "a host name or address, with a port if need be")
+    return text
+
+
+def parse_expect(text: str) -> tuple[StatusRange, ...]:
+    """Read `200-399,404`. Raises: ConfigError naming `--check-expect`."""
+    expected = "status codes from 100 to 599, such as 200-399,404"
+    ranges = []
+    for part in text.split(","):
+        match = _STATUS_RANGE.fullmatch(part)
+        if match is None:
+            raise ConfigError("--check-expect", text, expected)
+        first, last = match[1], match[2] or match[1]
+        try:
+            ranges.append(StatusRange(int(first), int(last)))
+        except ConfigError:
+            raise ConfigError("--check-expect", text, f"{expected}, lower one first") from None
+    return tuple(ranges)
+
+
+def _seconds(typed: Typed, flag: str) -> float:
+    return parse_duration(typed.text(flag), path=flag)
+
+
+def _timeouts(typed: Typed, mode: Mode) -> TimeoutConfig:
+    response = typed.text("--response-timeout")
+    if mode is Mode.TCP and not typed.has("--idle-timeout"):
+        idle_s = parse_duration(TCP_IDLE_TIMEOUT, path="--idle-timeout")
+    else:
+        idle_s = _seconds(typed, "--idle-timeout")
+    return TimeoutConfig(
+        connect_s=_seconds(typed, "--connect-timeout"),
+        header_s=_seconds(typed, "--header-timeout"),
+        idle_s=idle_s,
+        response_s=None if response == "off" else _seconds(typed, "--response-timeout"),
+        tunnel_s=_seconds(typed, "--tunnel-timeout"),
+        fin_s=_seconds(typed, "--fin-timeout"),
+        upstream_idle_s=_seconds(typed, "--upstream-idle-timeout"),
+        queue_s=_seconds(typed, "--queue-timeout"),
+        drain_s=_seconds(typed, "--drain-timeout"),
+    )
+
+
+def _log(typed: Typed) -> LogConfig:
+    level = typed.text("--log-level")
+    if level not in LEVELS:
+        raise ConfigError("--log-level", level, _one_of(LEVELS))
+    return LogConfig(
+        access=typed.text("--access-log"),
+        format=_choice(LogFormat, "--log-format", typed),
+        level=level,
+    )
+
+
+def _via(typed: Typed) -> str:
+    text = typed.text("--via")
+    if text == "off":
+        return ""
+    if not _VIA_NAME.fullmatch(text):
+        raise ConfigError("--via", text, "off or a name without spaces, such as fastlb")
+    return text

@@ -1,0 +1,230 @@
+"""From the flags as typed to a checked configuration."""
+
+import pytest
+
+from fastlb.model.config import (
+    Config,
+    EngineChoice,
+    LogConfig,
+    LogFormat,
+    Mode,
+    Policy,
+    ProbeConfig,
+    StatusRange,
+    TimeoutConfig,
+)
+from fastlb.model.errors import ConfigError
+from fastlb.surface.flags import FLAGS
+from fastlb.surface.settings import Typed, read_settings
+
+LISTEN = {"--listen": (":8080",), "--backend": ("127.0.0.1:9001",)}
+
+
+def read(single=None, switches=(), repeated=None):
+    """Settings of a minimal command line with some more flags."""
+    return read_settings(
+        Typed(single=single or {}, repeated=repeated or LISTEN, switches=frozenset(switches)), cpus=3
+    )
+
+
+def test_minimal_command_line_means_the_defaults_of_the_model():
+    """The table of flags and the model state the defaults twice; they must say the same."""
+    config = read()
+    plain = Config(listeners=config.listeners, backends=config.backends, workers=3)
+
+    assert config == plain
+
+
+def test_every_flag_reaches_the_configuration():
+    """A flag that is read and then dropped would lie to its user."""
+    config = read(
+        {
+            "--mode": "http",
+            "--via": "edge",
+            "--policy": "random",
+            "--check-path": "/up",
+            "--check-host": "app.test",
+            "--check-expect": "204,300-399",
+            "--check-interval": "500ms",
+            "--check-timeout": "250ms",
+            "--rise": "4",
+            "--fall": "5",
+            "--connect-timeout": "11s",
+            "--header-timeout": "12s",
+            "--idle-timeout": "13s",
+            "--response-timeout": "14s",
+            "--tunnel-timeout": "15s",
+            "--fin-timeout": "16s",
+            "--upstream-idle-timeout": "17s",
+            "--queue-timeout": "18s",
+            "--drain-timeout": "19s",
+            "--access-log": "/tmp/access.log",
+            "--log-format": "json",
+            "--log-level": "error",
+            "--workers": "6",
+            "--engine": "pure",
+            "--max-connections": "77",
+        },
+        repeated={"--listen": (":1", "unix:/s"), "--backend": ("a:1", "b:2,weight=2")},
+    )
+
+    assert [str(listener.address) for listener in config.listeners] == [":1", "unix:/s"]
+    assert [(backend.label, backend.weight) for backend in config.backends] == [("a:1", 1), ("b:2", 2)]
+    assert (config.policy, config.engine, config.workers) == (Policy.RANDOM, EngineChoice.PURE, 6)
+    assert (config.via, config.limits.connections) == ("edge", 77)
+    assert config.probe == ProbeConfig(
+        path="/up",
+        host="app.test",
+        expect=(StatusRange(204, 204), StatusRange(300, 399)),
+        interval_s=0.5,
+        timeout_s=0.25,
+        rise=4,
+        fall=5,
+    )
+    assert config.timeouts == TimeoutConfig(
+        connect_s=11,
+        header_s=12,
+        idle_s=13,
+        response_s=14,
+        tunnel_s=15,
+        fin_s=16,
+        upstream_idle_s=17,
+        queue_s=18,
+        drain_s=19,
+    )
+    assert config.log == LogConfig(access="/tmp/access.log", format=LogFormat.JSON, level="error")
+
+
+def test_flag_table_has_every_flag_once():
+    """Help, README and command line are made from it."""
+    names = [flag.name for flag in FLAGS]
+
+    assert len(names) == len(set(names))
+    assert all(name.startswith("--") for name in names)
+
+
+def test_tcp_mode_keeps_idle_sessions_for_an_hour():
+    """A quiet database session is not a slow client; peers agree on an hour."""
+    assert read({"--mode": "tcp"}).timeouts.idle_s == 3600
+    assert read({"--mode": "tcp", "--idle-timeout": "5m"}).timeouts.idle_s == 300
+    assert read({"--mode": "tcp"}).listeners[0].mode is Mode.TCP
+
+
+def test_workers_auto_is_the_cpus_within_the_limit():
+    """A machine with more CPUs than workers may exist still starts."""
+    assert read_settings(Typed(single={}, repeated=LISTEN), cpus=1000).workers == 64
+    assert read({"--workers": "auto"}).workers == 3
+
+
+def test_off_turns_off():
+    """`off` is the one word for nothing, wherever nothing is allowed."""
+    config = read({"--via": "off", "--response-timeout": "off", "--access-log": "off"})
+
+    assert (config.via, config.timeouts.response_s, config.log.access) == ("", None, "off")
+
+
+def test_no_check_disables_probes():
+    """The switch has no value and means what it says."""
+    assert read(switches=["--no-check"]).probe.enabled is False
+
+
+@pytest.mark.parametrize("missing", ["--listen", "--backend"])
+def test_missing_address_is_named(missing):
+    """The message carries an example, so that nobody needs the manual."""
+    given = {flag: values for flag, values in LISTEN.items() if flag != missing}
+
+    with pytest.raises(ConfigError, match="such as") as refused:
+        read(repeated=given)
+
+    assert refused.value.path == missing
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--mode", "udp"),
+        ("--policy", "leastconn"),
+        ("--engine", "fast"),
+        ("--workers", "0"),
+        ("--workers", "65"),
+        ("--workers", "many"),
+        ("--workers", "9" * 4000),
+        ("--max-connections", "0"),
+        ("--max-connections", "-1"),
+        ("--max-connections", "10000001"),
+        ("--check-path", "up"),
+        ("--check-path", "/a b"),
+        ("--check-host", "a b"),
+        ("--check-host", "a/b"),
+        ("--check-expect", "200-"),
+        ("--check-expect", "600"),
+        ("--check-expect", "099"),
+        ("--check-expect", "300-200"),
+        ("--check-interval", "0s"),
+        ("--check-timeout", "2h"),
+        ("--rise", "0"),
+        ("--fall", "101"),
+        ("--fall", "²"),
+        ("--connect-timeout", "0s"),
+        ("--header-timeout", "10"),
+        ("--idle-timeout", "forever"),
+        ("--response-timeout", "0s"),
+        ("--tunnel-timeout", "off"),
+        ("--fin-timeout", "0ms"),
+        ("--upstream-idle-timeout", "0s"),
+        ("--queue-timeout", "0s"),
+        ("--drain-timeout", "200h"),
+        ("--access-log", ""),
+        ("--access-log", "/tmp/\udcff"),
+        ("--log-format", "xml"),
+        ("--log-level", "loud"),
+        ("--via", "a b"),
+        ("--via", "a\r\nX-Evil: 1"),
+        ("--via", "x" * 5000),
+    ],
+)
+def test_bad_value_is_refused_with_its_flag_and_text(flag, text):
+    """The user sees the flag that was typed, never the name of a field inside."""
+    with pytest.raises(ConfigError) as refused:
+        read({flag: text})
+
+    assert (refused.value.path, refused.value.value) == (flag, text)
+
+
+@pytest.mark.parametrize(
+    ("repeated", "flag"),
+    [
+        ({"--listen": (":80", ":80"), "--backend": ("a:1",)}, "--listen"),
+        ({"--listen": ("unix:/a", "unix:/a"), "--backend": ("a:1",)}, "--listen"),
+        ({"--listen": (":80",), "--backend": ("a:1", "http://a:1")}, "--backend"),
+        ({"--listen": (":80",), "--backend": ("a:1,name=x", "a:2,name=x")}, "--backend"),
+    ],
+)
+def test_the_same_thing_twice_is_refused(repeated, flag):
+    """A copy left in a long command line is a mistake, not a double share."""
+    with pytest.raises(ConfigError) as refused:
+        read(repeated=repeated)
+
+    assert refused.value.path == flag
+
+
+def test_two_listeners_may_leave_the_port_to_the_kernel():
+    """Port 0 is a different port each time."""
+    config = read(repeated={"--listen": (":0", ":0"), "--backend": ("a:1",)})
+
+    assert len(config.listeners) == 2
+
+
+@pytest.mark.parametrize("flag", ["--check-path", "--header-timeout", "--via"])
+def test_flags_of_http_are_refused_in_tcp_mode(flag):
+    """A flag that would do nothing tells its user something false."""
+    value = {"--check-path": "/", "--header-timeout": "1s", "--via": "x"}[flag]
+
+    with pytest.raises(ConfigError, match="tcp"):
+        read({"--mode": "tcp", flag: value})
+
+
+def test_check_flags_do_not_go_with_no_check():
+    """One of the two was not meant, and only the user knows which."""
+    with pytest.raises(ConfigError, match="--no-check"):
+        read({"--rise": "2"}, switches=["--no-check"])
