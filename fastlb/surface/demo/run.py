@@ -8,7 +8,6 @@ from datetime import datetime
 
 from rich.console import Console
 
-from fastlb.control.loop import run_on_best_loop
 from fastlb.control.supervisor import Supervisor
 from fastlb.model.address import Address
 from fastlb.model.config import (
@@ -42,7 +41,12 @@ def run_demo(port_text: str, engine_text: str) -> int:
         engine = EngineChoice(engine_text)
     except ValueError:
         raise ConfigError("--engine", engine_text, "auto, native or pure") from None
-    run_on_best_loop(_demo(port, engine))
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # no wheels for PyPy
+        asyncio.run(_demo(port, engine))
+    else:
+        uvloop.run(_demo(port, engine))
     return 0
 
 
