@@ -14,6 +14,7 @@ import click
 from fastlb.model.errors import ConfigError, EngineUnavailableError, StartError
 from fastlb.surface.command import make_group, read_typed
 from fastlb.surface.cpus import usable_cpus
+from fastlb.surface.demo.flags import read_engine, read_port
 from fastlb.surface.settings import read_settings
 
 EXIT_BAD_INPUT = 2
@@ -51,9 +52,11 @@ group = make_group(_serve)
 @click.option("--engine", metavar="auto|native|pure", default="auto", help="Which engine runs.  [auto]")
 def demo(port: str, engine: str) -> int:
     """Start three backends, the balancer and some traffic, until Ctrl-C."""
-    from fastlb.surface.demo import run_demo
+    chosen = read_port(port), read_engine(engine)
 
-    return run_demo(port, engine)
+    from fastlb.surface.demo.run import run_demo
+
+    return run_demo(*chosen)
 
 
 @group.command()

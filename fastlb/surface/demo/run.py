@@ -18,29 +18,21 @@ from fastlb.model.config import (
     LogConfig,
     ProbeConfig,
 )
-from fastlb.model.errors import ConfigError, StartError
+from fastlb.model.errors import StartError
 from fastlb.surface.demo.backends import CHECK_PATH, Backend, make_backends
+from fastlb.surface.demo.flags import PORT_MAX
 from fastlb.surface.demo.screen import line_of, opening, show
 from fastlb.surface.demo.traffic import Tally, trickle
-from fastlb.surface.numbers import parse_whole
 
-_PORT_MAX = 65_535
 _LINE_EVERY_S = 1.0
 
 
-def run_demo(port_text: str, engine_text: str) -> int:
+def run_demo(port: int, engine: EngineChoice) -> int:
     """Run until SIGINT or SIGTERM. Port 0 lets the kernel choose.
 
     Returns: 0.
-    Raises:  ConfigError for a bad flag; StartError if the port is taken.
+    Raises:  StartError if the port is taken; EngineUnavailableError.
     """
-    port = parse_whole(port_text, path="--port")
-    if port > _PORT_MAX:
-        raise ConfigError("--port", port_text, f"from 0 to {_PORT_MAX}")
-    try:
-        engine = EngineChoice(engine_text)
-    except ValueError:
-        raise ConfigError("--engine", engine_text, "auto, native or pure") from None
     try:
         import uvloop
     except ModuleNotFoundError:  # no wheels for PyPy
@@ -93,7 +85,7 @@ async def _start(supervisor: Supervisor, port: int) -> None:
     try:
         await supervisor.start()
     except StartError as error:
-        other = port + 1 if 0 < port < _PORT_MAX else 0
+        other = port + 1 if 0 < port < PORT_MAX else 0
         raise StartError(f"{error}; try another: fastlb demo --port {other}") from None
 
 
