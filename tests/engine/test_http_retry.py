@@ -1,0 +1,266 @@
+"""The retry table: what may be sent again, where, and how often."""
+
+import threading
+
+import pytest
+from fastlb.model.config import TimeoutConfig
+from fastlb.model.events import EventKind
+from fastlb.model.plan import Plan
+from support.backend import OK, answering
+from support.waiting import wait_until
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+IDEMPOTENT = (b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE")
+OTHER = (b"POST", b"PATCH", b"LOCK", b"X-ANY")
+
+
+def ask(client, method=b"GET", body=b""):
+    length = b"Content-Length: %d\r\n" % len(body) if body else b""
+    client.send(method + b" / HTTP/1.1\r\nHost: a\r\n" + length + b"\r\n" + body)
+    return client.response(method.decode())
+
+
+def stale_after_one(seen, end="close", last_words=b""):
+    """The first connection serves one request and breaks on the second; later ones are healthy."""
+
+    def script(link):
+        while (request := link.request()) is not None:
+            seen.append((link.number, request.start.split(b" ")[0], request.body))
+            if link.number == 0 and len(seen) == 2:
+                link.send(last_words)
+                getattr(link, end)()
+                return
+            link.send(OK if not request.start.startswith(b"HEAD") else OK[:-2])
+
+    return script
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("method", IDEMPOTENT)
+def test_idempotent_request_on_a_stale_connection_is_sent_again_on_a_fresh_one(balance, backend, method, end):
+    """A backend may close a kept connection at any instant (RFC 9112 9.3.1)."""
+    seen = []
+    running = balance(backend(stale_after_one(seen, end)))
+    client = running.connect()
+    ask(client)
+
+    assert ask(client, method).status == 200
+    assert [(number, verb) for number, verb, _ in seen] == [(0, b"GET"), (0, method), (1, method)]
+    running.wait_in_flight(0)
+    assert running.lines(2)[1]["tries"] == 2
+    assert running.ledger().retries == 1
+
+
+@pytest.mark.parametrize("body", [b"x" * 10, b"x" * 60_000])
+def test_idempotent_request_with_a_small_body_is_sent_again_whole(balance, backend, body):
+    """A body that is still in memory can be replayed."""
+    seen = []
+    client = balance(backend(stale_after_one(seen))).connect()
+    ask(client)
+
+    assert ask(client, b"PUT", body).status == 200
+    assert [sent for _, _, sent in seen[1:]] == [body, body]
+
+
+@pytest.mark.parametrize("method", OTHER)
+@pytest.mark.parametrize("body", [b"", b"body"])
+def test_other_request_is_never_sent_twice(balance, backend, method, body):
+    """A proxy must not repeat what may not be repeated (RFC 9110 9.2.2)."""
+    seen = []
+    running = balance(backend(stale_after_one(seen)))
+    client = running.connect()
+    ask(client)
+    answer = ask(client, method, body)
+
+    assert answer.status == 502
+    assert [verb for _, verb, _ in seen] == [b"GET", method]
+    assert running.lines(2)[1]["code"] == "SH"
+
+
+def test_request_whose_response_had_begun_is_never_sent_again(balance, backend):
+    """One byte of a response means that the request was worked on."""
+    seen = []
+    client = balance(backend(stale_after_one(seen, "close", b"HTTP/1.1 2"))).connect()
+    ask(client)
+
+    assert ask(client).status == 502
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_request_on_a_fresh_connection_is_not_sent_again(balance, backend, end):
+    """Only a kept connection has the excuse of being stale."""
+    seen = []
+
+    def script(link):
+        seen.append(link.request())
+        getattr(link, end)()
+
+    running = balance(backend(script))
+    answer = ask(running.connect())
+
+    assert answer.status == 502
+    assert len(seen) == 1
+    line = running.line()
+    assert (line["code"], line["tries"]) == ("SH", 1)
+    (event,) = running.wait_event(EventKind.BACKEND_FAILED)
+    assert (event.slot, event.in_a_row) == (running.slots[0], 1)
+
+
+def test_retry_that_fails_is_not_retried(balance, backend):
+    """One automatic retry, or a failing backend gets a storm."""
+    seen = []
+
+    def script(link):
+        while link.request() is not None:
+            seen.append(link.number)
+            if len(seen) > 1:
+                return
+            link.send(OK)
+
+    running = balance(backend(script))
+    client = running.connect()
+    ask(client)
+
+    assert ask(client).status == 502
+    assert seen == [0, 0, 1]
+
+
+def test_connection_closed_by_the_backend_while_idle_is_not_used(balance, backend):
+    """What is seen in time costs no retry, and POST is safe too."""
+
+    def script(link):
+        link.request()
+        link.send(OK)
+
+    started = backend(script)
+    running = balance(started)
+    client = running.connect()
+    for n in range(3):
+        assert ask(client, b"POST", b"body").status == 200
+        wait_until(lambda: running.verify().connections == 1, "the pooled connection closed")
+        assert len(started.links) == n + 1
+    assert running.ledger().retries == 0
+
+
+def test_no_502_while_a_backend_closes_kept_connections_at_will(balance, backend):
+    """The keep-alive race met often: idempotent requests never see it."""
+
+    def script(link):
+        for _ in range(3):
+            if link.request() is None:
+                return
+            link.send(OK)
+
+    running = balance(backend(script))
+    client = running.connect()
+
+    assert {ask(client).status for _ in range(200)} == {200}
+
+
+@pytest.mark.parametrize(("method", "body"), [(b"GET", b""), (b"POST", b""), (b"POST", b"x" * 30_000)])
+def test_refused_connect_tries_another_backend(balance, backend, refused, method, body):
+    """Nothing was sent, so any method may go elsewhere."""
+    running = balance(refused, backend(answering(OK)))
+
+    assert ask(running.connect(), method, body).status == 200
+    line = running.line()
+    assert (line["tries"], line["code"], line["backend"]) == (2, "--", f"127.0.0.1:{line['backend'].split(':')[1]}")
+    (event,) = running.wait_event(EventKind.CONNECT_FAILED)
+    assert event.slot == running.slots[0]
+    assert event.errno != 0
+
+
+def test_refused_connect_does_not_repeat_what_the_client_streams(balance, backend, refused):
+    """The body goes to the backend that is there, once and whole, also while it is still coming."""
+    got = []
+
+    def script(link):
+        request = link.request()
+        got.append(request.body)
+        link.send(OK)
+
+    running = balance(refused, backend(script))
+    client = running.connect()
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n")
+    for _ in range(20):
+        client.send(b"x" * 10_000)
+
+    assert client.response().status == 200
+    assert got == [b"x" * 200_000]
+
+
+def test_refused_everywhere_is_502(balance, refused):
+    """Backends are there and none lets us in: code SC, and the client's connection stays."""
+    running = balance(refused)
+    client = running.connect()
+    for _ in range(2):
+        answer = ask(client)
+        assert (answer.status, answer.body) == (502, b"502 Bad Gateway\n")
+    lines = running.lines(2)
+
+    assert [line["code"] for line in lines] == ["SC", "SC"]
+    events = running.wait_event(EventKind.CONNECT_FAILED, 2)
+    assert [event.in_a_row for event in events] == [1, 2]
+
+
+def test_tries_are_limited(balance, backend, refused):
+    """The first backend and one other; the third stays untouched."""
+    from support.backend import refused_address
+
+    with refused_address() as second:
+        running = balance(refused, second, backend(answering(OK)))
+        assert ask(running.connect()).status == 502
+        assert running.line()["tries"] == 2
+        assert running.picked(2) == 0
+
+
+def test_unanswered_connect_tries_another_backend(balance, backend, unanswered):
+    """A dropped SYN is as good as a refusal, only later."""
+    running = balance(unanswered, backend(answering(OK)), timeouts=TimeoutConfig(connect_s=0.2))
+
+    assert ask(running.connect(), b"POST", b"body").status == 200
+    assert running.line()["tries"] == 2
+    running.wait_event(EventKind.CONNECT_FAILED)
+
+
+def test_unanswered_connect_is_504(balance, unanswered):
+    """The backend's host may be gone: code sC."""
+    running = balance(unanswered, timeouts=TimeoutConfig(connect_s=0.2))
+
+    assert ask(running.connect()).status == 504
+    assert running.line()["code"] == "sC"
+
+
+def test_success_resets_the_count_of_failures(balance, backend):
+    """in_a_row means in a row."""
+    broken = threading.Event()
+    broken.set()
+
+    def script(link):
+        if link.request() is not None and not broken.is_set():
+            link.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+
+    running = balance(backend(script))
+    client = running.connect()
+    statuses = []
+    for failing in (True, True, False, True):
+        broken.set() if failing else broken.clear()
+        statuses.append(ask(client).status)
+
+    assert statuses == [502, 502, 200, 502]
+    assert [e.in_a_row for e in running.wait_event(EventKind.BACKEND_FAILED, 3)] == [1, 2, 1]
+
+
+def test_no_backend_is_503_and_says_when_to_come_back(balance, backend):
+    """All down: the client is told, and the connection stays."""
+    running = balance(backend(answering(OK)))
+    running.publish(Plan(retry_after_s=7))
+    client = running.connect()
+    answer = ask(client)
+
+    assert (answer.status, answer.value(b"Retry-After")) == (503, b"7")
+    assert answer.body == b"503 Service Unavailable\n"
+    running.publish(running.plan)
+    assert ask(client).status == 200
+    assert (running.lines(2)[0]["code"], running.lines(2)[0]["backend"]) == ("SC", None)

@@ -1,0 +1,114 @@
+"""Time-outs of HTTP mode: what each answers, what it logs, and what it does not count as idle."""
+
+import threading
+
+from fastlb.model.config import TimeoutConfig
+from support.backend import OK, answering, gated, silent
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_slow_head_is_408(balance, backend):
+    """A client may hold a connection, and not for ever: code cR."""
+    running = balance(backend(answering(OK)), timeouts=TimeoutConfig(header_s=0.2))
+    client = running.connect()
+    client.send(b"GET / HTTP/1.1\r\nHo")
+    answer = client.response()
+
+    assert (answer.status, answer.value(b"Connection")) == (408, b"close")
+    assert answer.body == b"408 Request Timeout\n"
+    assert client.ending() == "fin"
+    line = running.line()
+    assert (line["status"], line["code"], line["method"]) == (408, "cR", None)
+
+
+def test_dripping_does_not_extend_the_time_of_a_head(balance, backend):
+    """The time counts from the first byte, or a byte a second would hold a connection for ever."""
+    running = balance(backend(answering(OK)), timeouts=TimeoutConfig(header_s=0.4, idle_s=10))
+    client = running.connect()
+    client.send(b"GET / HTTP/1.1\r\n")
+    client.sock.settimeout(0.02)
+    status = None
+    for n in range(200):
+        try:
+            client.more()
+            client.sock.settimeout(5)
+            status = client.response().status
+            break
+        except TimeoutError:
+            client.send(b"X%d: y\r\n" % n)
+
+    assert status == 408
+
+
+def test_slow_head_of_a_kept_connection_is_408(balance, backend):
+    """The same rule for every request of a connection."""
+    client = balance(backend(answering(OK)), timeouts=TimeoutConfig(header_s=0.2)).connect()
+    client.send(GET + b"GET /")
+    assert client.response().status == 200
+
+    assert client.response().status == 408
+
+
+def test_stalled_request_body_is_408(balance, backend):
+    """Nothing was answered yet, so it can still be said: code cD."""
+    running = balance(backend(silent), timeouts=TimeoutConfig(idle_s=0.3))
+    client = running.connect()
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+    answer = client.response()
+
+    assert (answer.status, answer.value(b"Connection")) == (408, b"close")
+    running.wait_in_flight(0)
+    assert running.line()["code"] == "cD"
+
+
+def test_slow_response_is_504(balance, backend):
+    """Off by default; once set, it covers from the request's end to the first byte: code sH."""
+    running = balance(backend(silent), timeouts=TimeoutConfig(response_s=0.2))
+    client = running.connect()
+    for _ in range(2):
+        client.send(GET)
+        assert client.response().status == 504
+    running.wait_in_flight(0)
+    assert [line["code"] for line in running.lines(2)] == ["sH", "sH"]
+
+
+def test_response_time_ends_with_the_first_byte(balance, backend):
+    """It must not cut long downloads."""
+    gate = threading.Event()
+
+    def script(link):
+        link.request()
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+        assert gate.wait(5)
+        link.send(b"k")
+
+    client = balance(backend(script), timeouts=TimeoutConfig(response_s=0.2)).connect()
+    client.send(GET)
+    client.response_head()
+    assert client.exactly(1) == b"o"
+    assert not gate.wait(0.4)  # longer than the time-out, which must not strike now
+    gate.set()
+
+    assert client.exactly(1) == b"k"
+
+
+def test_waiting_for_a_response_is_not_idling(balance, backend):
+    """There is no total time-out by default: a model may think for minutes."""
+    gate = threading.Event()
+    client = balance(backend(gated(gate)), timeouts=TimeoutConfig(idle_s=0.1, header_s=0.1)).connect()
+    client.send(GET)
+    assert not gate.wait(0.4)  # four times what an idle client would get
+    gate.set()
+
+    assert client.response().body == b"ok"
+
+
+def test_client_s_time_starts_again_with_each_request(balance, backend):
+    """A kept connection that is used is not idle."""
+    client = balance(backend(answering(OK)), timeouts=TimeoutConfig(idle_s=0.5)).connect()
+    pause = threading.Event()
+    for _ in range(6):
+        client.send(GET)
+        assert client.response().status == 200
+        pause.wait(0.15)
