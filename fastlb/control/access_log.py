@@ -4,6 +4,7 @@ A thread writes, so that neither a slow disk nor a blocked pipe stops the event 
 cannot write is dropped and counted; that is said once when it begins and once when it is over.
 """
 
+import asyncio
 import errno
 import os
 import select
@@ -15,6 +16,9 @@ from fastlb.model.errors import StartError
 
 BACKLOG_MAX_BYTES = 4 * 1024 * 1024
 _CLOSE_WAIT_S = 1.0
+# A write to a disk that hangs cannot be ended from outside; the daemon thread is left behind then.
+_CLOSE_GIVE_UP_S = 2.0
+_CLOSE_LOOK_S = 0.002
 _POLL_MS = 50
 _STDOUT_FD = 1
 
@@ -67,12 +71,15 @@ class AccessLog:
             reports, self._reports = self._reports, []
         return reports
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Write what is waiting, for at most a second, and end the thread. Idempotent."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(_CLOSE_WAIT_S + 1.0)
+        for _ in range(int(_CLOSE_GIVE_UP_S / _CLOSE_LOOK_S)):
+            if not self._thread.is_alive():
+                return
+            await asyncio.sleep(_CLOSE_LOOK_S)
 
     def _run(self) -> None:
         try:

@@ -113,7 +113,7 @@ class Supervisor:
             self._take()
         self._close_sockets()
         if self._access_log is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._access_log.close)
+            await self._access_log.close()
             self._report_access_log()
             self._access_log = None
 

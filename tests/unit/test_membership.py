@@ -1,0 +1,377 @@
+"""Membership: from observations to plans."""
+
+import errno
+
+import pytest
+from fakes import FakeClock, FakeEngine, Lines
+
+from fastlb.control.membership import Member, Membership
+from fastlb.model.address import Address
+from fastlb.model.config import BackendConfig, Policy, ProbeConfig
+from fastlb.model.errors import ConfigError
+from fastlb.model.events import Event, EventKind
+from fastlb.model.plan import Pick
+from fastlb.probe import ProbeResult
+
+PASS = ProbeResult(passed=True, reason="status 200", took_s=0.001)
+FAIL = ProbeResult(passed=False, reason="refused", took_s=0.001)
+LOCAL = ProbeResult(passed=False, reason="too many open files", took_s=0.0, local=True)
+
+
+class Watched:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+
+    def watch(self, member: Member) -> None:
+        self.calls.append(("watch", member.label))
+
+    def forget(self, member: Member) -> None:
+        self.calls.append(("forget", member.label))
+
+    def bring_forward(self, member: Member) -> None:
+        self.calls.append(("forward", member.label))
+
+
+class Pool:
+    """A membership of backends a, b, c ... with everything around it faked."""
+
+    def __init__(self, *options: dict, policy: Policy = Policy.LEAST_CONN, **probe) -> None:
+        self.engine, self.clock, self.said, self.watched = FakeEngine(), FakeClock(), Lines(), Watched()
+        self.all = Membership(
+            self.engine, policy=policy, probe=ProbeConfig(**probe), log=self.said.log, clock=self.clock
+        )
+        self.all.watched_by(self.watched)
+        for letter, option in zip("abcdefgh", options, strict=False):
+            self.add(letter, **option)
+
+    def add(self, letter: str, **options) -> Member:
+        address = Address(host="127.0.0.1", port=9000 + ord(letter))
+        return self.all.add(BackendConfig(address=address, name=letter, **options), address)
+
+    def probe(self, letters: str, *results: ProbeResult) -> None:
+        for letter in letters:
+            for result in results:
+                self.all.observe_probe(self.all.member(letter), result)
+
+    def fail(self, letter: str, *rows: int, kind: EventKind = EventKind.CONNECT_FAILED) -> None:
+        slot = self.all.member(letter).slot
+        for in_a_row in rows:
+            self.all.observe_event(Event(kind, slot, errno.ECONNREFUSED, in_a_row))
+
+    @property
+    def picked(self) -> str:
+        """Letters of the backends in the current plan."""
+        labels = {member.slot: member.label for member in self.all.members}
+        return "".join(sorted(labels[slot] for slot in self.engine.picked))
+
+
+def test_a_backend_gets_traffic_from_its_first_pass_on():
+    """Before that nobody knows whether it is there."""
+    pool = Pool({}, {})
+    before = pool.picked
+    pool.probe("a", PASS)
+
+    assert (before, pool.picked) == ("", "a")
+
+
+def test_without_probes_all_are_up_from_the_start():
+    """There is nothing to wait for."""
+    assert Pool({}, {}, enabled=False).picked == "ab"
+
+
+def test_a_backend_leaves_after_fall_failures_and_comes_back_after_rise_passes():
+    """The plan follows the state at once, not at the next tick."""
+    pool = Pool({}, {}, rise=2, fall=3)
+    pool.probe("ab", PASS)
+    seen = []
+    for result in (FAIL, FAIL, FAIL, PASS, PASS):
+        pool.probe("b", result)
+        seen.append(pool.picked)
+
+    assert seen == ["ab", "ab", "a", "a", "ab"]
+
+
+def test_each_state_change_is_one_log_line_with_its_reason():
+    """Whoever reads the log at night must see what happened and why, and nothing else."""
+    pool = Pool({}, {}, rise=2, fall=3)
+    pool.probe("ab", PASS, PASS)
+    pool.probe("b", FAIL, FAIL, FAIL, FAIL, PASS, PASS)
+
+    assert len(pool.said.lines) == 4
+    assert pool.said.about("backend up", "backend=a", 'reason="first probe: status 200"')
+    assert pool.said.about("warning backend down", "backend=b", '"3 probes in a row failed: refused"', '"1 of 2"')
+    assert pool.said.about("backend up", "backend=b", '"2 probes in a row passed: status 200"', '"2 of 2"')
+
+
+def test_all_down_publishes_a_plan_without_entries_that_says_when_to_come_back():
+    """Clients get 503 with Retry-After: one probe interval, rounded up."""
+    pool = Pool({}, interval_s=2.5)
+    pool.probe("a", FAIL)
+
+    assert (pool.engine.plans[-1].entries, pool.engine.plans[-1].retry_after_s) == ((), 3)
+
+
+def test_retry_after_is_one_second_at_least():
+    """Retry-After: 0 would invite a storm."""
+    assert Pool({}, interval_s=0.05).engine.plans[-1].retry_after_s == 1
+
+
+def test_nothing_is_published_when_nothing_changed():
+    """A probe every two seconds must not disturb the workers."""
+    pool = Pool({})
+    pool.probe("a", PASS)
+    plans = len(pool.engine.plans)
+    pool.probe("a", PASS, PASS, FAIL)
+    pool.all.tick()
+
+    assert len(pool.engine.plans) == plans
+
+
+def test_a_fault_of_this_machine_is_no_result():
+    """Out of descriptors here says nothing about a backend there."""
+    pool = Pool({}, fall=1)
+    pool.probe("a", PASS, LOCAL, LOCAL)
+
+    assert pool.picked == "a"
+
+
+def test_backups_are_used_only_while_every_primary_is_out():
+    """And give way at once when one is back."""
+    pool = Pool({}, {"backup": True}, rise=1, fall=1)
+    seen = []
+    for result in (PASS, FAIL, PASS):
+        pool.probe("a", result)
+        pool.probe("b", PASS)
+        seen.append(pool.picked)
+
+    assert seen == ["a", "b", "a"]
+
+
+def test_weight_and_max_conns_reach_the_plan():
+    """Otherwise the flags would do nothing."""
+    pool = Pool({"weight": 3, "max_conns": 7}, policy=Policy.ROUND_ROBIN, enabled=False)
+    plan = pool.engine.plans[-1]
+
+    assert (plan.pick, plan.entries[0].weight, plan.entries[0].max_conns) == (Pick.CYCLE, 3, 7)
+
+
+def test_a_backend_that_cannot_be_asked_in_time_is_taken_as_up():
+    """Fail open after one interval and one time-out, not before."""
+    pool = Pool({}, interval_s=2, timeout_s=1)
+    pool.clock.time_s += 3.0
+    pool.all.tick()
+    before = pool.picked
+    pool.clock.time_s += 0.1
+    pool.all.tick()
+
+    assert (before, pool.picked) == ("", "a")
+    assert pool.said.about("backend up", "no probe could be finished in 3s")
+
+
+@pytest.mark.parametrize("kind", [EventKind.CONNECT_FAILED, EventKind.BACKEND_FAILED])
+def test_five_failures_in_a_row_in_traffic_eject_for_ten_seconds(kind):
+    """Probes may pass while real traffic fails, or be off."""
+    pool = Pool({}, {}, enabled=False)
+    pool.fail("a", 1, 2, 3, 4, 5, kind=kind)
+    seen = [pool.picked]
+    for _ in range(2):
+        pool.clock.time_s += 5
+        pool.all.tick()
+        seen.append(pool.picked)
+
+    assert seen == ["b", "b", "ab"]
+    assert pool.said.about("warning backend ejected", "backend=a", "failed in a row: connection refused")
+    assert pool.said.about("backend up", "its ejection is over")
+
+
+def test_the_last_backend_in_rotation_is_never_ejected():
+    """Trying it is better than refusing everybody."""
+    pool = Pool({}, {}, {}, enabled=False)
+    pool.all.drain("b")
+    pool.all.drain("c")
+    pool.fail("a", 5, 6, 7)
+
+    assert pool.picked == "a"
+
+
+def test_not_more_than_half_the_pool_is_ejected():
+    """When all fail at once the fault is elsewhere."""
+    pool = Pool({}, {}, {}, {}, enabled=False)
+    for letter in "abcd":
+        pool.fail(letter, 5)
+
+    assert pool.picked == "cd"
+
+
+def test_a_passing_probe_ends_an_ejection():
+    """It has been seen well: no need to wait out the time."""
+    pool = Pool({}, {})
+    pool.probe("ab", PASS)
+    pool.fail("a", 5)
+    before = pool.picked
+    pool.probe("a", PASS)
+
+    assert (before, pool.picked) == ("b", "ab")
+
+
+def test_any_failure_in_traffic_brings_the_next_probe_forward():
+    """Also the first one, long before an ejection."""
+    pool = Pool({}, {})
+    pool.fail("b", 1)
+
+    assert pool.watched.calls[-1] == ("forward", "b")
+
+
+def test_events_of_a_backend_that_was_removed_are_ignored():
+    """They may still be on their way when it goes."""
+    pool = Pool({}, {}, enabled=False)
+    slot = pool.all.member("a").slot
+    pool.all.remove("a")
+    pool.all.observe_event(Event(EventKind.CONNECT_FAILED, slot, errno.ECONNREFUSED, 5))
+
+    assert pool.picked == "b"
+
+
+def test_a_removed_backend_leaves_the_plan_before_the_engine_forgets_it():
+    """The contract of remove_backend; and nobody probes it any more."""
+    pool = Pool({}, {}, enabled=False)
+    slot = pool.all.member("a").slot
+    pool.all.remove("a")
+
+    assert (pool.picked, pool.engine.removed) == ("b", [slot])
+    assert pool.watched.calls[-1] == ("forget", "a")
+
+
+def test_a_result_that_comes_after_the_removal_changes_nothing():
+    """A probe may have been under way."""
+    pool = Pool({}, {})
+    member = pool.all.member("a")
+    pool.all.remove("a")
+    pool.all.observe_probe(member, PASS)
+
+    assert pool.picked == ""
+
+
+def test_a_backend_added_at_run_time_is_probed_and_waits_for_its_first_pass():
+    """The same rule as at the start."""
+    pool = Pool({})
+    pool.probe("a", PASS)
+    pool.add("b")
+    before = pool.picked
+    pool.probe("b", PASS)
+
+    assert (before, pool.picked) == ("a", "ab")
+    assert ("watch", "b") in pool.watched.calls
+
+
+def test_a_drained_backend_stays_out_whatever_its_probes_say():
+    """Maintenance is not an illness that a passing probe cures."""
+    pool = Pool({}, {})
+    pool.probe("ab", PASS)
+    pool.all.drain("a")
+    pool.probe("a", PASS)
+    drained = pool.picked
+    pool.all.restore("a")
+
+    assert (drained, pool.picked) == ("b", "ab")
+
+
+def test_a_restored_backend_that_went_down_meanwhile_stays_out():
+    """Probes have gone on during the drain."""
+    pool = Pool({}, {}, fall=1)
+    pool.probe("ab", PASS)
+    pool.all.drain("a")
+    pool.probe("a", FAIL)
+    pool.all.restore("a")
+
+    assert pool.picked == "b"
+
+
+@pytest.mark.parametrize("same", ["name", "address"])
+def test_a_backend_given_twice_is_refused(same):
+    """Two members on one slot could not be told apart by the engine."""
+    pool = Pool({})
+    first = pool.all.member("a")
+    address = first.address if same == "address" else Address(host="127.0.0.1", port=1)
+    name = "a" if same == "name" else "other"
+
+    with pytest.raises(ConfigError, match="given once"):
+        pool.all.add(BackendConfig(address=address, name=name), address)
+
+
+def test_a_backend_whose_name_resolves_elsewhere_is_found_there():
+    """Traffic moves without a gap, and the engine forgets the old address."""
+    pool = Pool({}, {})
+    pool.probe("ab", PASS)
+    member = pool.all.member("a")
+    old = member.slot
+
+    assert pool.all.move(member, Address(host="127.0.0.9", port=80))
+    assert (pool.picked, pool.engine.removed) == ("ab", [old])
+    assert pool.watched.calls[-1] == ("forward", "a")
+
+
+def test_a_name_that_resolves_to_another_backends_address_changes_nothing():
+    """One address is one backend."""
+    pool = Pool({}, {}, enabled=False)
+    a, b = pool.all.members
+
+    assert not pool.all.move(a, b.address)
+    assert (pool.picked, pool.engine.removed) == ("ab", [])
+
+
+class TestSlowStart:
+    """A recovered backend is not handed all new traffic at once."""
+
+    def recovered(self, *options: dict) -> Pool:
+        """A pool whose backend a has just come back while the others carry 40 exchanges each."""
+        pool = Pool(*options, rise=1, fall=1)
+        pool.probe("abc"[: len(options)], PASS)
+        pool.engine.in_flight = {slot: 40 for slot in range(1, len(options))}
+        pool.probe("a", FAIL, PASS)
+        return pool
+
+    def cap(self, pool: Pool, after_s: float) -> int:
+        pool.clock.time_s += after_s
+        pool.all.tick()
+        return pool.engine.picked[pool.all.member("a").slot]
+
+    def test_recovery_ramps_the_cap_over_ten_seconds(self):
+        """From one exchange to what the others carry, then no limit."""
+        pool = self.recovered({}, {}, {})
+        slot = pool.all.member("a").slot
+
+        assert [pool.engine.picked[slot], self.cap(pool, 5), self.cap(pool, 4), self.cap(pool, 1)] == [1, 20, 36, 0]
+
+    def test_the_first_pass_after_the_start_does_not_ramp(self):
+        """At the start all are equally cold."""
+        pool = Pool({}, {})
+        pool.probe("a", PASS)
+        pool.engine.in_flight = {0: 40}
+        pool.probe("b", PASS)
+
+        assert set(pool.engine.picked.values()) == {0}
+
+    def test_the_only_backend_up_is_not_held_back(self):
+        """There is nobody else to take the traffic."""
+        assert self.recovered({}).engine.picked == {0: 0}
+
+    def test_backends_that_recover_together_are_not_held_back(self):
+        """Nobody is left who carries a full share: after an outage of all, traffic must flow."""
+        pool = Pool({}, {}, rise=1, fall=1)
+        pool.probe("ab", PASS, FAIL, PASS)
+
+        assert pool.engine.picked == {0: 0, 1: 0}
+
+    def test_the_ramp_ends_when_the_others_go_down(self):
+        """Its caps are worked out anew with every plan."""
+        pool = self.recovered({}, {})
+        pool.probe("b", FAIL)
+
+        assert pool.engine.picked == {0: 0}
+
+    def test_a_limit_of_the_user_below_the_cap_holds(self):
+        """max_conns is a promise."""
+        assert self.cap(self.recovered({"max_conns": 3}, {}), 9) == 3
