@@ -1,3 +1,96 @@
-"""fastlb: a load balancer for Python teams."""
+"""fastlb: a load balancer for Python teams.
+
+The names below are the public ones. Each is imported when it is first used, so that
+`fastlb --version` and the parts of fastlb do not pay for what they do not need.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastlb.control.supervisor import Supervisor, run, serve
+    from fastlb.model.address import Address, parse_backend, parse_listen
+    from fastlb.model.config import (
+        BackendConfig,
+        Config,
+        EngineChoice,
+        ListenerConfig,
+        LogConfig,
+        LogFormat,
+        Mode,
+        Policy,
+        ProbeConfig,
+        StatusRange,
+        TimeoutConfig,
+    )
+    from fastlb.model.errors import (
+        ConfigError,
+        EngineUnavailableError,
+        FastlbError,
+        NoBackendError,
+        StartError,
+    )
+    from fastlb.model.limits import LimitConfig
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "BackendConfig",
+    "Config",
+    "ConfigError",
+    "EngineChoice",
+    "EngineUnavailableError",
+    "FastlbError",
+    "LimitConfig",
+    "ListenerConfig",
+    "LogConfig",
+    "LogFormat",
+    "Mode",
+    "NoBackendError",
+    "Policy",
+    "ProbeConfig",
+    "StartError",
+    "StatusRange",
+    "Supervisor",
+    "TimeoutConfig",
+    "__version__",
+    "parse_backend",
+    "parse_listen",
+    "run",
+    "serve",
+]
+
+_ROOM_OF = {
+    **dict.fromkeys(("Supervisor", "run", "serve"), "fastlb.control.supervisor"),
+    **dict.fromkeys(("Address", "parse_backend", "parse_listen"), "fastlb.model.address"),
+    "LimitConfig": "fastlb.model.limits",
+    **dict.fromkeys(
+        ("ConfigError", "EngineUnavailableError", "FastlbError", "NoBackendError", "StartError"),
+        "fastlb.model.errors",
+    ),
+    **dict.fromkeys(
+        (
+            "BackendConfig",
+            "Config",
+            "EngineChoice",
+            "ListenerConfig",
+            "LogConfig",
+            "LogFormat",
+            "Mode",
+            "Policy",
+            "ProbeConfig",
+            "StatusRange",
+            "TimeoutConfig",
+        ),
+        "fastlb.model.config",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the room it lives in (PEP 562)."""
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(room), name)
