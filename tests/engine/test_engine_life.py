@@ -1,0 +1,408 @@
+"""The life of an engine: start, listeners, membership, drain, stop."""
+
+import asyncio
+import os
+import resource
+import socket
+import threading
+
+import pytest
+from fastlb.model.address import Address
+from fastlb.model.config import EngineConfig, Mode
+from fastlb.model.errors import ConfigError
+from fastlb.model.events import EventKind
+from fastlb.model.limits import LimitConfig
+from fastlb.model.plan import Plan, PlanEntry
+from support.backend import OK, answering, echo, gated, silent
+from support.waiting import wait_until
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_engine_that_was_never_started_can_be_stopped(engine, loop_thread, no_leaks):
+    """Stop may come at any time, alone, and twice."""
+    made = engine.Engine(EngineConfig())
+    loop_thread.run(made.stop())
+    loop_thread.run(made.stop())
+
+    assert engine.name == made.name
+
+
+def test_engine_stops_twice_and_leaves_nothing(engine, loop_thread, no_leaks):
+    """After it no thread, descriptor or task is left."""
+    for workers in (1, 3):
+        made = engine.Engine(EngineConfig(workers=workers))
+        loop_thread.run(made.start(lambda: None))
+        loop_thread.run(made.stop())
+        loop_thread.run(made.stop())
+
+
+def test_one_process_runs_two_engines(balance, backend):
+    """Nothing is global."""
+    one, two = balance(backend(answering(OK))), balance(backend(answering(OK)))
+    for running in (one, two):
+        client = running.connect()
+        client.send(GET)
+        assert client.response().body == b"ok"
+
+    assert [running.ledger().exchanges for running in (one, two)] == [1, 1]
+
+
+def test_listeners_of_both_modes_share_the_backends(balance, backend):
+    """One pool behind several doors."""
+    running = balance(backend(answering(OK)))
+    for port in (running.port, running.open_listener(Mode.TCP), running.open_listener(Mode.HTTP)):
+        client = running.connect(port)
+        client.send(GET)
+        assert client.response().body == b"ok"
+        client.close()
+
+
+def test_callers_listening_socket_may_be_closed(balance, backend):
+    """The engine has a duplicate of its own."""
+    running = balance(backend(answering(OK)))  # closes its own in open_listener
+    client = running.connect()
+    client.send(GET)
+
+    assert client.response().status == 200
+
+
+def test_unix_backend_is_used(balance, backend, tmp_path):
+    """A UNIX socket is an address like any other."""
+    running = balance(backend(answering(OK), path=str(tmp_path / "b.sock")))
+    client = running.connect()
+    client.send(GET)
+
+    assert client.response().body == b"ok"
+    assert running.line()["backend"] == f"unix:{tmp_path}/b.sock"
+
+
+def test_unix_listener_is_served(balance, backend, loop_thread, tmp_path):
+    """A client without an address is called unix."""
+    heads = []
+
+    def script(link):
+        heads.append(link.request().head)
+        link.send(OK)
+
+    running = balance(backend(script))
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as sock:
+        listening.bind(str(tmp_path / "l.sock"))
+        listening.listen()
+        listening.setblocking(False)
+        loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
+        sock.connect(str(tmp_path / "l.sock"))
+        sock.settimeout(5)
+        sock.sendall(GET)
+        assert sock.recv(4096) == OK
+    running.wait_idle()
+
+    assert running.line()["client"] == "unix"
+
+
+def test_ipv6_works_on_both_sides(balance, backend, loop_thread):
+    """The address in X-Forwarded-For is the client's, written as such."""
+    heads = []
+
+    def script(link):
+        heads.append(link.request().head)
+        link.send(OK)
+
+    running = balance(backend(script, host="::1"))
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+        listening.setblocking(False)
+        loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
+        with socket.create_connection(listening.getsockname()[:2], timeout=5) as sock:
+            sock.sendall(GET)
+            assert sock.recv(4096) == OK
+            port = sock.getsockname()[1]
+    running.wait_idle()
+
+    assert b"\r\nX-Forwarded-For: ::1\r\n" in heads[0]
+    assert running.line()["client"] == f"[::1]:{port}"
+
+
+def test_same_address_has_the_same_slot(balance, backend):
+    """Re-adding finds the same object and its counts."""
+    started = backend(answering(OK))
+    running = balance(started)
+
+    assert running.add(started) == running.slots[0]
+    assert running.add(backend(echo)) != running.slots[0]
+
+
+def test_host_name_is_refused(balance, backend):
+    """Engines never resolve; that is the control plane's work."""
+    running = balance(backend(answering(OK)))
+    with pytest.raises(ConfigError):
+        running.add(Address(host="localhost", port=80))
+
+
+def test_new_plan_touches_no_open_exchange(balance, backend):
+    """Leaving the rotation is not leaving one's clients."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)), backend(answering(OK)))
+    held = running.connect()
+    held.send(GET)
+    running.wait_in_flight(1, 0)
+    running.keep_only(1)
+    client = running.connect()
+    for _ in range(5):
+        client.send(GET)
+        assert client.response().body == b"ok"
+    assert (running.picked(0), running.in_flight(0)) == (1, 1)
+    gate.set()
+
+    assert held.response().body == b"ok"
+    running.wait_in_flight(0, 0)
+
+
+def test_idle_connections_of_a_backend_out_of_the_plan_close(balance, backend):
+    """A drained backend is left in peace."""
+    leaving = backend(answering(OK))
+    running = balance(leaving, backend(answering(OK)))
+    client = running.connect()
+    client.send(GET)
+    client.response()
+    link = leaving.link()
+    running.keep_only(1)
+
+    wait_until(lambda: link.sock.fileno() == -1, "the backend's script ended by EOF")
+
+
+def test_removed_backend_keeps_its_slot_while_in_use(balance, backend):
+    """A backend lives until its last exchange has ended; re-added before, it has its counts."""
+    gate = threading.Event()
+    started = backend(gated(gate))
+    running = balance(started, backend(answering(OK)))
+    held = running.connect()
+    held.send(GET)
+    running.wait_in_flight(1, 0)
+    running.keep_only(1)
+    running.remove(running.slots[0])
+    assert running.verify().exact
+    assert running.add(started) == running.slots[0]
+    running.publish(running.plan)
+
+    assert running.in_flight(0) == 1
+    gate.set()
+    assert held.response().body == b"ok"
+    running.wait_in_flight(0, 0)
+
+
+def test_removed_backend_s_last_exchange_ends_well(balance, backend):
+    """Removal is no abort, and what comes after is counted on nobody."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)))
+    held = running.connect()
+    held.send(GET)
+    running.wait_in_flight(1)
+    running.publish(Plan())
+    running.remove(running.slots[0])
+    gate.set()
+
+    assert held.response().body == b"ok"
+    running.wait_idle()
+    assert running.verify().exact
+
+
+def test_drain_lets_open_exchanges_finish(balance, backend, loop_thread):
+    """Accept no more, say close, wait, and tell that all ended."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)))
+    held = running.connect()
+    held.send(GET)
+    running.wait_in_flight(1)
+    draining = asyncio.run_coroutine_threadsafe(running.engine.drain(5), loop_thread.loop)
+    wait_until(lambda: refuses(running.port), "the listener closed")
+    assert not draining.done()
+    gate.set()
+    answer = held.response()
+
+    assert (answer.body, answer.value(b"Connection")) == (b"ok", b"close")
+    assert held.ending() == "fin"
+    assert draining.result(5) is True
+
+
+def refuses(port):
+    """True if nobody listens there any more."""
+    with socket.socket() as sock:
+        sock.settimeout(1)
+        return sock.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_drain_closes_idle_clients(balance, backend):
+    """An idle connection has nothing to finish."""
+    running = balance(backend(answering(OK)))
+    asked, fresh = running.connect(), running.connect()
+    asked.send(GET)
+    asked.response()
+    wait_until(lambda: running.ledger().accepted == 2, "both accepted")
+
+    assert running.drain(5) is True
+    assert [asked.ending(), fresh.ending()] == ["fin", "fin"]
+
+
+def test_drain_serves_what_waits_in_the_accept_queue(balance, backend, loop_thread):
+    """A client that was let into the queue was promised service."""
+    running = balance(backend(answering(OK)))
+    socks = [socket.socket() for _ in range(20)]
+
+    async def crowd_and_drain():
+        for sock in socks:
+            sock.connect(("127.0.0.1", running.port))
+            sock.sendall(GET)
+        return await running.engine.drain(5)
+
+    try:
+        assert loop_thread.run(crowd_and_drain()) is True
+        for sock in socks:
+            sock.settimeout(5)
+            assert sock.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def test_drain_gives_up_in_time_and_stop_resets_the_rest(balance, backend):
+    """What is still open is reset, with code K and the phase."""
+    running = balance(backend(silent))
+    held = running.connect()
+    held.send(GET)
+    running.wait_in_flight(1)
+
+    assert running.drain(0.1) is False
+    assert running.in_flight() == 1
+    running.stop()
+    assert held.ending() == "rst"
+    assert running.line()["code"] == "KH"
+
+
+def test_stop_resets_a_response_under_way(balance, backend):
+    """Truncated, and seen to be."""
+
+    def script(link):
+        link.request()
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        link.rest()
+
+    running = balance(backend(script))
+    held = running.connect()
+    held.send(GET)
+    held.response_head()
+    held.exactly(3)
+    running.stop()
+
+    assert held.ending() == "rst"
+    assert running.line()["code"] == "KD"
+
+
+def test_stop_resets_sessions_and_tunnels(balance, backend):
+    """The same in TCP mode."""
+    running = balance(backend(echo), mode=Mode.TCP)
+    client = running.connect()
+    client.send(b"x")
+    client.exactly(1)
+    running.stop()
+
+    assert client.ending() == "rst"
+    assert running.line()["code"] == "KD"
+
+
+def test_connection_limit_pauses_accepting(balance, backend):
+    """At the limit the queue is the kernel's; below it, accepting goes on. Said once."""
+    running = balance(backend(answering(OK)), limits=LimitConfig(connections=2))
+    first, second, third = (running.connect() for _ in range(3))
+    for client in (first, second):
+        client.send(GET)
+        assert client.response().body == b"ok"
+    third.send(GET)
+    running.wait_event(EventKind.ACCEPT_PAUSED)
+    assert running.ledger().clients == 2
+    first.close()
+
+    assert third.response().body == b"ok"
+    running.wait_event(EventKind.ACCEPT_RESUMED)
+
+
+class NoMoreDescriptors:
+    """While open, this process can get no new descriptor: the limit is the lowest free one."""
+
+    def __enter__(self):
+        self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        probe = os.dup(0)
+        os.close(probe)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (probe, self._limits[1]))
+        return self
+
+    def __exit__(self, *_):
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
+
+
+def test_accept_without_descriptors_backs_off_and_recovers(balance, backend):
+    """EMFILE is ours: wait without spinning, say it once, go on when there is room."""
+    running = balance(backend(answering(OK)))
+    sock = socket.socket()
+    with sock:
+        with NoMoreDescriptors():
+            sock.connect(("127.0.0.1", running.port))
+            sock.sendall(GET)
+            running.wait_event(EventKind.ACCEPT_PAUSED)
+            spent_s = sum(os.times()[:2])
+            assert not threading.Event().wait(0.5)
+            assert sum(os.times()[:2]) - spent_s < 0.3
+        sock.settimeout(5)
+        assert sock.recv(4096) == OK
+        running.wait_event(EventKind.ACCEPT_RESUMED)
+        assert [event.kind for event in running.events()].count(EventKind.ACCEPT_PAUSED) == 1
+
+
+def test_connect_without_descriptors_is_a_local_fault(balance, backend):
+    """503, code RC, and nothing that would count against the backend."""
+    running = balance(backend(answering(OK)))
+    client = running.connect()
+    wait_until(lambda: running.ledger().clients == 1)
+    with NoMoreDescriptors():
+        client.send(GET)
+        assert client.response().status == 503
+    client.send(GET)
+
+    assert client.response().status == 200
+    lines = running.lines(2)
+    assert lines[0]["code"] == "RC"
+    assert not [event for event in running.events() if event.kind is EventKind.CONNECT_FAILED]
+
+
+def test_verify_counts_what_is_open(balance, backend):
+    """Connections of both sides and exchanges, at one instant."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)), backend(answering(OK)))
+    held, idle = running.connect(), running.connect()
+    held.send(GET)
+    running.wait_in_flight(1, 0)
+    idle.send(GET)
+    idle.response()
+    running.wait_in_flight(0, 1)
+    seen = running.verify()
+
+    assert seen.exact
+    assert seen.counted == {running.slots[0]: 1}
+    assert (seen.exchanges, seen.connections) == (1, 4)
+    gate.set()
+    held.response()
+
+
+def test_plan_weight_changes_at_once(balance, backend):
+    """Every worker uses the new table on its next pick."""
+    gate = threading.Event()
+    running = balance(*[backend(gated(gate)) for _ in range(2)], workers=2)
+    running.publish(Plan(entries=(PlanEntry(running.slots[0], 4), PlanEntry(running.slots[1], 1))))
+    clients = [running.connect() for _ in range(20)]
+    for client in clients:
+        client.send(GET)
+    wait_until(lambda: running.in_flight(0) + running.in_flight(1) == 20)
+
+    assert (running.in_flight(0), running.in_flight(1)) == (16, 4)
+    gate.set()
+    for client in clients:
+        client.response()

@@ -1,0 +1,171 @@
+"""The access line of an exchange, field by field, in both formats."""
+
+import re
+from datetime import datetime, timedelta, timezone
+
+from fastlb.model.config import LogFormat
+from fastlb.model.ledger import ACCESS_FIELDS
+from support.backend import OK, answering
+from support.waiting import wait_until
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+KEYS = [name for name, _ in ACCESS_FIELDS]
+
+
+def test_line_says_what_happened(balance, backend):
+    """One exchange, one line, every field true."""
+    started = backend(answering(OK))
+    running = balance(started)
+    before = datetime.now(timezone.utc)
+    client = running.connect()
+    request = b"POST /a?b=c HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
+    client.send(request)
+    client.response()
+    line = running.line()
+
+    assert list(line) == KEYS
+    at = datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|\+00:00)", line["time"])
+    assert abs(at - before) < timedelta(seconds=5)
+    assert line["client"] == "127.0.0.1:%d" % client.sock.getsockname()[1]
+    assert (line["method"], line["target"], line["status"]) == ("POST", "/a?b=c", 200)
+    assert line["backend"] == started.label
+    assert (line["bytes_in"], line["bytes_out"]) == (len(request), len(OK))
+    assert line["connect_us"] > 0
+    assert 0 < line["connect_us"] <= line["first_byte_us"] <= line["total_us"] < 5_000_000
+    assert (line["tries"], line["in_flight"], line["code"]) == (1, 1, "--")
+
+
+def test_pooled_connection_costs_no_connect(balance, backend):
+    """0 means that a connection was there."""
+    running = balance(backend(answering(OK)))
+    client = running.connect()
+    for _ in range(2):
+        client.send(GET)
+        client.response()
+    first, second = running.lines(2)
+
+    assert first["connect_us"] > 0
+    assert second["connect_us"] == 0
+    assert second["bytes_in"] == len(GET)
+
+
+def test_long_target_is_cut(balance, backend):
+    """Records are of a fixed size; the line says what fits."""
+    running = balance(backend(answering(OK)))
+    client = running.connect()
+    client.send(b"GET /" + b"a" * 1000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    client.response()
+
+    assert running.line()["target"] == "/" + "a" * 254
+
+
+def test_target_with_quotes_stays_json(balance, backend):
+    """A client must not be able to write log fields of its own."""
+    running = balance(backend(answering(OK)))
+    client = running.connect()
+    client.send(b'GET /","status":200,"x":"\\ HTTP/1.1\r\nHost: a\r\n\r\n')
+    client.response()
+
+    assert running.line()["target"] == '/","status":200,"x":"\\'
+
+
+def test_target_with_high_bytes_stays_json(balance, backend):
+    """Whatever the bytes, a line can be read as UTF-8 JSON."""
+    running = balance(backend(answering(OK)))
+    client = running.connect()
+    client.send(b"GET /\xff\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n")
+    status = client.response().status
+    line = running.line()
+
+    assert line["status"] == status
+    assert status in (200, 400)
+
+
+def test_text_lines_have_the_same_fields(balance, backend):
+    """Values in the order of the fields, separated by one space, - for what is missing."""
+    started = backend(answering(OK))
+    running = balance(started, log_format=LogFormat.TEXT)
+    client = running.connect()
+    client.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    client.response()
+    client.send(b"BAD\r\n\r\n")
+    client.response()
+    good, bad = (dict(zip(KEYS, raw.decode().split(" "), strict=True)) for raw in running.raw_lines(2))
+
+    assert (good["method"], good["target"], good["status"]) == ("GET", "/x", "200")
+    assert (good["backend"], good["code"]) == (started.label, "--")
+    assert (bad["method"], bad["target"], bad["status"]) == ("-", "-", "400")
+    assert (bad["backend"], bad["code"]) == ("-", "PR")
+
+
+def test_phases_that_were_not_reached_are_minus_one(balance, backend):
+    """A zero would say that it took no time."""
+    running = balance(backend(answering(OK)))
+    client = running.connect()
+    client.send(b"BAD\r\n\r\n")
+    client.response()
+    line = running.line()
+
+    assert (line["connect_us"], line["first_byte_us"]) == (-1, -1)
+    assert (line["method"], line["target"], line["backend"]) == (None, None, None)
+    assert line["total_us"] >= 0
+
+
+def test_no_format_means_no_lines(balance, backend):
+    """What is not wanted is not recorded."""
+    running = balance(backend(answering(OK)), log_format=None)
+    client = running.connect()
+    client.send(GET)
+    client.response()
+    running.wait_idle()
+
+    assert running.raw_lines(0) == []
+    assert running.ledger().exchanges == 1
+    assert running.ledger().access_dropped == 0
+
+
+def test_control_plane_is_woken_for_lines(balance, backend):
+    """The log is written while it happens, without polling."""
+    running = balance(backend(answering(OK)))
+    client = running.connect()
+    client.send(GET)
+    client.response()
+
+    wait_until(lambda: running.wakes > 0, "a wake-up")
+
+
+def test_every_exchange_has_its_line(balance, backend):
+    """One line each, none lost and none twice, with two workers as with one."""
+    running = balance(backend(answering(OK)), workers=2)
+    for at in range(4):
+        client = running.connect()
+        client.send(*[b"GET /%d/%d HTTP/1.1\r\nHost: a\r\n\r\n" % (at, n) for n in range(250)])
+        for _ in range(250):
+            client.response()
+    lines = running.lines(1000)
+
+    assert {line["target"] for line in lines} == {f"/{at}/{n}" for at in range(4) for n in range(250)}
+    assert running.ledger().access_dropped == 0
+
+
+def test_ledger_counts_bytes_and_statuses(balance, backend):
+    """What the lines say one by one, the ledger says in sum."""
+    running = balance(backend(answering(OK, OK.replace(b"200 OK", b"404 Not Found"))))
+    client = running.connect()
+    for _ in range(2):
+        client.send(GET)
+        client.response()
+    client.send(b"BAD\r\n\r\n")
+    client.response()
+    running.wait_idle()
+    running.lines(3)
+    ledger = running.ledger()
+
+    assert ledger.statuses[2] == 1
+    assert ledger.statuses[4] == 2
+    assert ledger.bytes_out == client.received_bytes
+    assert ledger.bytes_in >= 2 * len(GET)
+    (counts,) = (b for b in ledger.backends if b.slot == running.slots[0])
+    assert (counts.picked, counts.connects, counts.failures) == (2, 1, 0)
+    assert counts.bytes_in == len(OK) + len(OK.replace(b"200 OK", b"404 Not Found"))
