@@ -1,0 +1,172 @@
+"""The access log: written by a thread that nothing can make block the event loop."""
+
+import asyncio
+import os
+import time
+
+import pytest
+from support.waiting import wait_until
+
+from fastlb.control.access_log import BACKLOG_MAX_BYTES, AccessLog
+from fastlb.model.errors import StartError
+
+
+def close(log: AccessLog) -> None:
+    """Close it as the supervisor does."""
+    asyncio.run(log.close())
+    assert not log._thread.is_alive()
+
+
+def test_lines_are_appended_in_order(tmp_path):
+    """A restart must not lose what was there."""
+    path = tmp_path / "access.log"
+    path.write_bytes(b"old\n")
+    log = AccessLog(str(path))
+    for number in range(1000):
+        log.write(b"line %d\n" % number)
+    close(log)
+
+    assert path.read_bytes() == b"old\n" + b"".join(b"line %d\n" % number for number in range(1000))
+    assert log.take_reports() == []
+
+
+def test_reopen_goes_on_in_a_new_file_and_loses_nothing(tmp_path):
+    """logrotate moves the file and sends SIGUSR1."""
+    path, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
+    log = AccessLog(str(path))
+    log.write(b"before\n")
+    wait_until(lambda: path.read_bytes() == b"before\n")
+    path.rename(rotated)
+    log.reopen()
+    wait_until(path.exists)
+    log.write(b"after\n")
+    close(log)
+
+    assert (rotated.read_bytes(), path.read_bytes()) == (b"before\n", b"after\n")
+    assert log.take_reports() == [f"reopened {path}"]
+
+
+def test_a_reopen_that_fails_goes_on_in_the_old_file(tmp_path):
+    """Lines in the wrong file are better than none."""
+    path = tmp_path / "d" / "access.log"
+    path.parent.mkdir()
+    log = AccessLog(str(path))
+    path.parent.rename(tmp_path / "moved")
+    log.reopen()
+    log.write(b"still here\n")
+    close(log)
+
+    assert (tmp_path / "moved" / "access.log").read_bytes() == b"still here\n"
+    (report,) = log.take_reports()
+    assert "still writing to the old file" in report
+    assert "no such file or directory" in report
+
+
+def test_a_full_disk_is_said_once_and_the_lines_are_counted():
+    """/dev/full answers every write with ENOSPC; traffic goes on."""
+    log = AccessLog("/dev/full")
+    for _ in range(10):
+        log.write(b"one\ntwo\n")
+        wait_until(lambda: not log._backlog_bytes)
+    close(log)
+
+    assert log.take_reports() == ["lines are dropped, /dev/full cannot be written: No space left on device"]
+    assert log._dropped == 20
+
+
+def test_recovery_is_said_with_what_was_lost(tmp_path):
+    """The disk has been cleaned up: whoever reads the log must know about the gap."""
+    path = tmp_path / "access.log"
+    path.symlink_to("/dev/full")
+    log = AccessLog(str(path))
+    log.write(b"one\ntwo\n")
+    wait_until(lambda: log._dropped)
+    path.unlink()
+    log.reopen()
+    wait_until(path.exists)
+    log.write(b"three\n")
+    close(log)
+
+    assert path.read_bytes() == b"three\n"
+    assert log.take_reports()[1:] == [f"reopened {path}", f"{path} is written again, 2 lines were lost"]
+
+
+def test_a_blocked_pipe_blocks_nobody_and_memory_stays_bounded(tmp_path):
+    """A reader that hangs: write() returns at once, what does not fit is dropped and counted."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog(str(path))
+    batch = (b"x" * 99 + b"\n") * 1000
+    slowest_s = 0.0
+    try:
+        for _ in range(100):
+            started = time.perf_counter()
+            log.write(batch)
+            slowest_s = max(slowest_s, time.perf_counter() - started)
+        assert log._backlog_bytes <= BACKLOG_MAX_BYTES
+        assert log._dropped >= 50_000
+        assert slowest_s < 0.5
+        assert any("not read fast enough" in report for report in log.take_reports())
+        received = b""
+        while log._backlog_bytes:
+            try:
+                received += os.read(reader, 1 << 20)
+            except BlockingIOError:
+                time.sleep(0.001)
+        log.write(b"again\n")
+        close(log)
+    finally:
+        os.close(reader)
+    lines = received.split(b"\n")[:-1]
+
+    assert all(len(line) == 99 for line in lines), "a line was torn"
+
+
+def test_a_pipe_that_stays_blocked_does_not_hold_up_the_end(tmp_path):
+    """SIGTERM must end the process, whatever hangs behind the log."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog(str(path))
+    log.write(b"x" * 1_000_000 + b"\n")
+    started = time.monotonic()
+    close(log)
+    took_s = time.monotonic() - started
+    os.close(reader)
+
+    assert took_s < 2
+    assert any("still blocked at the end" in report for report in log.take_reports())
+
+
+def test_a_reader_that_ends_is_a_trouble_and_not_a_crash(tmp_path):
+    """EPIPE, which Python turns into an error instead of a signal."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog(str(path))
+    os.close(reader)
+    log.write(b"x\n")
+    wait_until(lambda: log._dropped)
+    close(log)
+
+    assert "Broken pipe" in log.take_reports()[0]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"), [("no/such/dir/x", "no such file or directory"), (".", "is a directory"), ("fifo", "FIFO")]
+)
+def test_a_path_that_cannot_be_opened_is_refused_at_start(tmp_path, where, words):
+    """Better now, with the flag's name, than at the first line."""
+    os.mkfifo(tmp_path / "fifo")
+
+    with pytest.raises(StartError, match=f"--access-log .*{words}"):
+        AccessLog(str(tmp_path / where))
+
+
+def test_nothing_is_left_open(tmp_path):
+    """Neither a descriptor nor a thread."""
+    before = len(os.listdir("/proc/self/fd"))
+    close(AccessLog(str(tmp_path / "x")))
+
+    assert len(os.listdir("/proc/self/fd")) == before
