@@ -1,0 +1,166 @@
+"""One turn of one balancer: start it, see that it does the work, load it, measure, stop it."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks import churn, idle, load, measure
+from benchmarks.launch import LaunchError, ask, free_port, running, wait_until_serving
+from benchmarks.origin import BACKENDS, SEEN_BODY, SEEN_PATH, origin
+from benchmarks.peers.envoy import Envoy
+from benchmarks.peers.fastlb import Fastlb
+from benchmarks.peers.haproxy import HAProxy
+from benchmarks.peers.nginx import Nginx
+from benchmarks.peers.starlette_httpx import StarletteHttpx
+from benchmarks.scenarios import CHURN_BACKENDS, DIRECT, IdleScenario, Scenario
+from benchmarks.work import Peer, Work
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (Fastlb("native"), Fastlb("pure"), HAProxy(), Nginx(), Envoy(), StarletteHttpx())
+}
+_WARM_S = 0.4
+# With random picks the chance that one of three backends is missed in 60 is 1e-10.
+_SEEN_TRIES = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One turn of one balancer under one load. `cpu_us`: of its process tree, per request.
+
+    `machine_us`: of the whole machine, per request, the direct turn not yet subtracted.
+    `foreign`: share of the machine's CPU that went to programs outside the benchmark.
+    `logged`: access-log lines per request, None if no log was asked for.
+    """
+
+    balancer: str
+    cpu_us: float
+    machine_us: float
+    requests_per_s: float
+    p50_us: int
+    p99_us: int
+    requests: int
+    warm_requests: int
+    errors: int
+    foreign: float
+    logged: float | None = None
+
+
+class Bench:
+    """The place where programs are started: two CPUs, a directory, the origin."""
+
+    def __init__(self, run_dir: Path, cpus: tuple[int, int]) -> None:
+        self.run_dir = run_dir
+        self.balancer_cpu, self.load_cpu = cpus
+        self.backends: tuple[int, ...] = ()
+        self.origin_pid = 0
+
+    @contextlib.contextmanager
+    def serving_origin(self) -> Iterator[None]:
+        """The origin, for as long as the block runs."""
+        command, self.backends = origin(self.run_dir)
+        with running(command, cpu=self.load_cpu, run_dir=self.run_dir, name="origin") as self.origin_pid:
+            for port in self.backends:
+                wait_until_serving(port, self.origin_pid, errors=self.run_dir / "origin.stderr")
+            yield
+
+    @contextlib.contextmanager
+    def serving(
+        self, name: str, *, http: bool, bulk: bool = False, access_log: Path | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """A balancer, seen to use all backends; gives its port and its pid."""
+        with tempfile.TemporaryDirectory(dir=self.run_dir) as own:
+            own_dir = Path(own)
+            work = Work(http=http, port=free_port(), backends=self.backends, bulk=bulk, access_log=access_log)
+            command = PEERS[name].command(work, own_dir)
+            with running(command, cpu=self.balancer_cpu, run_dir=own_dir, name="balancer") as pid:
+                wait_until_serving(work.port, pid, errors=own_dir / "balancer.stderr")
+                _verify_equal_work(name, work)
+                yield work.port, pid
+
+    def turn(self, scenario: Scenario, name: str, seconds: float) -> Sample:
+        """One balancer under one load. Raises: LaunchError if it does not do the work."""
+        if name == DIRECT:
+            return self._measure(scenario, name, self.backends[0], None, seconds)
+        if not scenario.access_log:
+            with self.serving(name, http=scenario.http, bulk=scenario.bulk) as (port, pid):
+                return self._measure(scenario, name, port, pid, seconds)
+        return self._logged_turn(scenario, name, seconds)
+
+    def _logged_turn(self, scenario: Scenario, name: str, seconds: float) -> Sample:
+        """The log is counted after the end, when all of them have written it out."""
+        log = self.run_dir / "access.log"
+        try:
+            with self.serving(name, http=scenario.http, bulk=scenario.bulk, access_log=log) as (port, pid):
+                sample = self._measure(scenario, name, port, pid, seconds)
+            return replace(sample, logged=_lines(log) / (sample.requests + sample.warm_requests))
+        finally:
+            log.unlink(missing_ok=True)
+
+    def _measure(self, scenario: Scenario, name: str, port: int, pid: int | None, seconds: float) -> Sample:
+        warm = self._load(scenario, port, _WARM_S)
+        cpu_before = measure.cpu(pid) if pid else None
+        origin_before = measure.cpu(self.origin_pid)
+        machine_before_ns = measure.machine_busy_ns()
+        result = self._load(scenario, port, seconds)
+        machine_ns = measure.machine_busy_ns() - machine_before_ns
+        origin_ns = measure.cpu_between_ns(origin_before, measure.cpu(self.origin_pid))
+        cpu_ns = measure.cpu_between_ns(cpu_before, measure.cpu(pid)) if pid and cpu_before else 0
+        if not result.requests:
+            raise LaunchError(f"{name}: no request was answered under {scenario.key}: {result.errors}")
+        ours_ns = cpu_ns + origin_ns + result.cpu_ns
+        return Sample(
+            balancer=name,
+            cpu_us=cpu_ns / result.requests / 1e3,
+            machine_us=machine_ns / result.requests / 1e3,
+            requests_per_s=result.requests_per_s,
+            p50_us=result.p50_us,
+            p99_us=result.p99_us,
+            requests=result.requests,
+            warm_requests=warm.requests,
+            errors=sum(result.errors.values()),
+            foreign=max(0.0, 1 - ours_ns / machine_ns) if machine_ns else 0.0,
+        )
+
+    def _load(self, scenario: Scenario, port: int, seconds: float) -> load.LoadResult:
+        return load.wrk(
+            port,
+            scenario.path,
+            connections=scenario.connections,
+            seconds=seconds,
+            new_connections=scenario.new_connections,
+            cpu=self.load_cpu,
+        )
+
+    def idle_bytes(self, scenario: IdleScenario, name: str) -> float:
+        """Memory of one balancer per idle client."""
+        with self.serving(name, http=scenario.http) as (port, pid):
+            return idle.bytes_per_client(port, pid, scenario.clients)
+
+    def churn_ns(self, rounds: int) -> dict[int, float]:
+        """Acquire and release on the balancer's CPU, by number of backends."""
+        return churn.measured(CHURN_BACKENDS, rounds=rounds, cpu=self.balancer_cpu)
+
+
+def _verify_equal_work(name: str, work: Work) -> None:
+    """Raise LaunchError unless all backends are used and, in HTTP mode, the client is passed on."""
+    used: set[str] = set()
+    for _ in range(_SEEN_TRIES):
+        answer = ask(work.port, SEEN_PATH)
+        seen = SEEN_BODY.search(answer)
+        if not seen:
+            raise LaunchError(f"{name} answered {answer[:80]!r}")
+        # Envoy names the host's own address for a client on the loopback device.
+        if work.http and not seen["forwarded_for"]:
+            raise LaunchError(f"{name} passed on no X-Forwarded-For")
+        used.add(seen["port"])
+        if len(used) == BACKENDS:
+            return
+    raise LaunchError(f"{name} used only {sorted(used)} of {BACKENDS} backends")
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
