@@ -50,25 +50,31 @@ def _load_or_exit(name: str) -> EngineRooms:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give `engine` to every test that wants it, once for each engine."""
     if "engine" in metafunc.fixturenames:
-        names = _asked(metafunc.config)
-        rooms = [_load_or_exit(name) for name in names]
-        metafunc.parametrize("engine", rooms, ids=names, scope="session")
+        metafunc.parametrize("engine", _asked(metafunc.config), indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Parity compares two engines; a run that asked for one of them does not select it."""
-    if len(_asked(config)) == len(NAMES):
-        return
-    parity = [item for item in items if item.path.is_relative_to(_PARITY)]
-    if parity:
+    """End the run if an engine is missing; leave parity to runs that asked for both engines."""
+    asked = _asked(config)
+    if len(asked) < len(NAMES):
+        parity = [item for item in items if item.path.is_relative_to(_PARITY)]
         config.hook.pytest_deselected(items=parity)
         items[:] = [item for item in items if item not in parity]
+    if any({"engine", "both"} & set(getattr(item, "fixturenames", ())) for item in items):
+        for name in asked:
+            _load_or_exit(name)
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> EngineRooms:
+    """One engine, as a namespace of its classes and its parser."""
+    return load(request.param)
 
 
 @pytest.fixture(scope="session")
 def both() -> dict[str, EngineRooms]:
     """Both engines by name, for tests that compare them."""
-    return {name: _load_or_exit(name) for name in NAMES}
+    return {name: load(name) for name in NAMES}
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +99,9 @@ def no_leaks(loop_thread: LoopThread) -> Iterator[None]:
 
     def ended() -> bool:
         gc.collect()
-        return len(leaks.open_fds()) <= len(fds) and leaks.thread_count() <= threads and not loop_thread.tasks()
+        return (
+            len(leaks.open_fds()) <= len(fds) and leaks.thread_count() <= threads and not loop_thread.tasks()
+        )
 
     try:
         wait_until(ended, "nothing leaked", timeout_s=3.0)

@@ -3,8 +3,9 @@
 import threading
 
 import hypothesis.strategies as st
-from fastlb.model.errors import NoBackendError
 from hypothesis import given, settings
+
+from fastlb.model.errors import NoBackendError
 from support.listed import Listed
 
 SLOTS = 6

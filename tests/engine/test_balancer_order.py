@@ -1,6 +1,7 @@
 """Who is picked: the order of the heap, its ties, and what is left out."""
 
 import pytest
+
 from fastlb.model.errors import NoBackendError
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+
 from fastlb.model.errors import NoBackendError
 from fastlb.model.plan import Pick, Plan, PlanEntry
 
@@ -86,7 +87,7 @@ def test_random_steps_over_the_tried_and_the_full(engine):
     balancer = following(engine, plan)
     assert balancer.acquire(tried=[1, 2]) == 0
 
-    assert set(balancer.acquire(tried=[2]) for _ in range(20)) == {1}
+    assert {balancer.acquire(tried=[2]) for _ in range(20)} == {1}
 
 
 def test_new_plan_keeps_counts(engine):

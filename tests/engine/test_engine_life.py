@@ -7,6 +7,7 @@ import socket
 import threading
 
 import pytest
+
 from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.errors import ConfigError

@@ -1,6 +1,7 @@
 """The head parsers alone: what is refused and why, what is accepted and as what."""
 
 import pytest
+
 from fastlb.model.limits import LimitConfig
 from support.heads import REFUSED, REFUSED_EITHER, REFUSED_RESPONSES, bare, get
 
@@ -83,7 +84,16 @@ def test_every_token_character_may_be_in_a_method(engine):
 
 @pytest.mark.parametrize(
     "host",
-    [b"a.example", b"a:80", b"127.0.0.1:8080", b"[::1]:80", b"[fe80::1]", b"xn--bcher-kva.example", b"a_b", b"A%41"],
+    [
+        b"a.example",
+        b"a:80",
+        b"127.0.0.1:8080",
+        b"[::1]:80",
+        b"[fe80::1]",
+        b"xn--bcher-kva.example",
+        b"a_b",
+        b"A%41",
+    ],
 )
 def test_host_in_every_valid_form(engine, host):
     """uri-host and port of RFC 3986 3.2.2."""

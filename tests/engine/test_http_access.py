@@ -27,7 +27,7 @@ def test_line_says_what_happened(balance, backend):
     at = datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|\+00:00)", line["time"])
     assert abs(at - before) < timedelta(seconds=5)
-    assert line["client"] == "127.0.0.1:%d" % client.sock.getsockname()[1]
+    assert line["client"] == f"127.0.0.1:{client.sock.getsockname()[1]}"
     assert (line["method"], line["target"], line["status"]) == ("POST", "/a?b=c", 200)
     assert line["backend"] == started.label
     assert (line["bytes_in"], line["bytes_out"]) == (len(request), len(OK))

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from fastlb.model.config import TimeoutConfig
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Pick, Plan, PlanEntry

@@ -4,8 +4,9 @@ import hashlib
 import threading
 
 import pytest
+
 from support.backend import OK, answering
-from support.wire import Truncated
+from support.wire import TruncatedError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -155,7 +156,7 @@ def test_bad_chunk_framing_of_a_response_is_visible(balance, backend, why):
     client.send(GET)
     try:
         assert client.response().status == 502
-    except Truncated as cut:
+    except TruncatedError as cut:
         assert not cut.got.endswith(b"0\r\n\r\n")
     running.wait_in_flight(0)
 
@@ -244,7 +245,7 @@ def test_truncated_response_is_visible(balance, backend, response, end):
     running = balance(backend(script))
     client = running.connect()
     client.send(GET)
-    with pytest.raises(Truncated) as cut:
+    with pytest.raises(TruncatedError) as cut:
         client.response()
 
     assert not cut.value.got.endswith(b"0\r\n\r\n")
@@ -261,7 +262,7 @@ def test_truncated_response_is_reset_for_1_0(balance, backend):
 
     client = balance(backend(script)).connect()
     client.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-    with pytest.raises(Truncated) as cut:
+    with pytest.raises(TruncatedError) as cut:
         client.response()
 
     assert cut.value.how == "rst"

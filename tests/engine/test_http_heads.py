@@ -1,6 +1,7 @@
 """Heads as they pass: exact bytes upstream and downstream, and what is taken out or put in."""
 
 import pytest
+
 from support.backend import OK, answering, recording
 
 
@@ -62,7 +63,8 @@ def test_chunked_request_is_framed_by_us(balance, backend):
     upstream, _ = pass_on(
         balance,
         backend,
-        b"POST / HTTP/1.1\r\nHost: h.example\r\ntransfer-encoding: Chunked\r\nX: 1\r\n\r\n2;ext=1\r\nhi\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: h.example\r\ntransfer-encoding: Chunked\r\nX: 1\r\n\r\n"
+        b"2;ext=1\r\nhi\r\n0\r\n\r\n",
     )
 
     assert upstream == (
@@ -70,7 +72,9 @@ def test_chunked_request_is_framed_by_us(balance, backend):
     )
 
 
-@pytest.mark.parametrize("fields", [b"Content-Length: 2, 2\r\n", b"Content-Length: 2\r\nContent-Length: 2\r\n"])
+@pytest.mark.parametrize(
+    "fields", [b"Content-Length: 2, 2\r\n", b"Content-Length: 2\r\nContent-Length: 2\r\n"]
+)
 def test_repeated_content_length_is_sent_once(balance, backend, fields):
     """Identical values may collapse to one (RFC 9112 6.3(5)), and then there is one."""
     upstream, _ = pass_on(balance, backend, b"POST / HTTP/1.1\r\nHost: h.example\r\n" + fields + b"\r\nhi")
@@ -124,7 +128,8 @@ def test_forwarded_fields_of_the_client_are_replaced(balance, backend):
         balance,
         backend,
         b"GET / HTTP/1.1\r\nX-Forwarded-For: 1.2.3.4\r\nHost: h.example\r\nx-forwarded-for: 5.6.7.8\r\n"
-        b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\nForwarded: for=1\r\n\r\n",
+        b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\n"
+        b"Forwarded: for=1\r\n\r\n",
     )
 
     assert upstream == b"GET / HTTP/1.1\r\nHost: h.example\r\n" + forwarded()
@@ -245,7 +250,9 @@ def test_head_sent_byte_by_byte_is_read(balance, backend):
 
 def test_response_sent_byte_by_byte_is_read(balance, backend):
     """Backends cut where they like too."""
-    response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: 1\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    response = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: 1\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
 
     def script(link):
         while link.request() is not None:

@@ -3,15 +3,18 @@
 import threading
 
 import pytest
+
 from fastlb.model.config import TimeoutConfig
 from support.backend import OK, answering
 from support.waiting import wait_until
-from support.wire import Truncated
+from support.wire import TruncatedError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 EXPECT = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
-UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nX: 1\r\n\r\n"
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nX: 1\r\n\r\n"
+)
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nY: 2\r\n\r\n"
 
 
@@ -84,7 +87,9 @@ def test_interim_responses_are_relayed_at_once(balance, backend):
 
 def test_interim_responses_are_kept_from_1_0_clients(balance, backend):
     """A 1.0 client would take it for the answer (RFC 9110 15.2)."""
-    client = balance(backend(answering(CONTINUE + b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK))).connect()
+    client = balance(
+        backend(answering(CONTINUE + b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK))
+    ).connect()
     client.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
 
     assert client.rest() == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
@@ -295,6 +300,6 @@ def test_101_that_nobody_asked_for_is_a_502(balance, backend):
     assert client.response().status == 502
     assert running.line()["code"] == "PH"
     client.send(b"garbage\r\n\r\n")
-    with pytest.raises(Truncated):
+    with pytest.raises(TruncatedError):
         while True:
             client.exactly(1)

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from fastlb.model.config import TimeoutConfig
 from support.backend import OK, answering, gated, recording
 from support.waiting import wait_until
@@ -85,7 +86,8 @@ def test_pipelined_requests_with_bodies_are_told_apart(balance, backend):
     client = balance(backend(script)).connect()
     client.send(
         b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\nGET /no HTTP/1.1\r\n\r\n",
-        b"POST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n",
+        b"POST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n",
         b"POST /3 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
         GET,
     )
@@ -142,7 +144,10 @@ def test_client_that_sends_fin_after_its_request_is_answered_or_counted_out(bala
     client.shut()
     left = client.rest()
 
-    assert left in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") or b"\r\nConnection: close\r\n" in left
+    assert (
+        left in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        or b"\r\nConnection: close\r\n" in left
+    )
     running.wait_in_flight(0)
 
 

@@ -1,10 +1,11 @@
 """Requests and responses that are refused on the wire, and what the peers see of it."""
 
 import pytest
+
 from fastlb.model.limits import LimitConfig
 from support.backend import OK, answering
 from support.heads import REFUSED, REFUSED_EITHER, REFUSED_RESPONSES
-from support.wire import Truncated
+from support.wire import TruncatedError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 REASONS = {
@@ -117,7 +118,7 @@ def test_502_while_the_body_is_on_its_way_closes(balance, backend):
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
     try:
         answer = client.response()
-    except Truncated as cut:
+    except TruncatedError as cut:
         pytest.fail(f"no response: {cut}")
 
     assert (answer.status, answer.value(b"Connection")) == (502, b"close")

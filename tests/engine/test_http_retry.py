@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from fastlb.model.config import TimeoutConfig
 from fastlb.model.events import EventKind
 from fastlb.model.plan import Plan
@@ -165,7 +166,11 @@ def test_refused_connect_tries_another_backend(balance, backend, refused, method
 
     assert ask(running.connect(), method, body).status == 200
     line = running.line()
-    assert (line["tries"], line["code"], line["backend"]) == (2, "--", f"127.0.0.1:{line['backend'].split(':')[1]}")
+    assert (line["tries"], line["code"], line["backend"]) == (
+        2,
+        "--",
+        f"127.0.0.1:{line['backend'].split(':')[1]}",
+    )
     (event,) = running.wait_event(EventKind.CONNECT_FAILED)
     assert event.slot == running.slots[0]
     assert event.errno != 0

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from fastlb.model.config import TimeoutConfig
 from support.leaks import resident_bytes
 from support.waiting import wait_until

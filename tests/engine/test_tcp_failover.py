@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from fastlb.model.config import Mode, TimeoutConfig
 from fastlb.model.events import EventKind
 from fastlb.model.plan import Plan

@@ -4,6 +4,7 @@ import hashlib
 import threading
 
 import pytest
+
 from fastlb.model.config import Mode, TimeoutConfig
 from support.backend import echo, silent
 from support.leaks import resident_bytes

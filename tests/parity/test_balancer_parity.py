@@ -1,9 +1,10 @@
 """The same operations give the same picks in both engines."""
 
 import hypothesis.strategies as st
+from hypothesis import given, settings
+
 from fastlb.model.errors import NoBackendError
 from fastlb.model.plan import Pick, Plan, PlanEntry
-from hypothesis import given, settings
 
 SLOTS = 5
 slots = st.integers(0, SLOTS - 1)

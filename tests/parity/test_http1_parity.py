@@ -2,17 +2,30 @@
 
 import hypothesis.strategies as st
 import pytest
-from fastlb.model.limits import LimitConfig
 from hypothesis import example, given, settings
+
+from fastlb.model.limits import LimitConfig
 from support.heads import REFUSED, REFUSED_EITHER, REFUSED_RESPONSES
 
 LIMITS = LimitConfig(header_bytes=1024, line_bytes=128, fields=8)
 space = st.sampled_from([b"", b" ", b"\t", b"  ", b"\x0b", b"\x00"])
 end = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b"\r\r\n", b"\r\n "])
-word = st.sampled_from([b"a", b"chunked", b"gzip", b"close", b"keep-alive", b"upgrade", b"5", b"6", b"+5", b"0x5", b""])
+word = st.sampled_from(
+    [b"a", b"chunked", b"gzip", b"close", b"keep-alive", b"upgrade", b"5", b"6", b"+5", b"0x5", b""]
+)
 value = st.lists(word, max_size=3).map(b", ".join) | word | st.binary(max_size=6)
 name = st.sampled_from(
-    [b"Host", b"host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Upgrade", b"X-A", b"X A", b""]
+    [
+        b"Host",
+        b"host",
+        b"Content-Length",
+        b"Transfer-Encoding",
+        b"Connection",
+        b"Upgrade",
+        b"X-A",
+        b"X A",
+        b"",
+    ]
 ) | st.binary(max_size=4)
 
 
@@ -25,8 +38,12 @@ def fields(draw):
 @st.composite
 def requests(draw):
     method = draw(st.sampled_from([b"GET", b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"G(T", b""]))
-    target = draw(st.sampled_from([b"/", b"*", b"http://h/x", b"http://h", b"https://h/", b"a"]) | st.binary(max_size=8))
-    version = draw(st.sampled_from([b"HTTP/1.1"] * 6 + [b"HTTP/1.0"] * 2 + [b"HTTP/1.2", b"HTTP/2", b"http/1.1", b""]))
+    target = draw(
+        st.sampled_from([b"/", b"*", b"http://h/x", b"http://h", b"https://h/", b"a"]) | st.binary(max_size=8)
+    )
+    version = draw(
+        st.sampled_from([b"HTTP/1.1"] * 6 + [b"HTTP/1.0"] * 2 + [b"HTTP/1.2", b"HTTP/2", b"http/1.1", b""])
+    )
     lead = draw(st.sampled_from([b""] * 6 + [b"\r\n", b"\n", b"\r\n\r\n", b" "]))
     host = draw(st.sampled_from([b"Host: a\r\n"] * 4 + [b""]))
     return lead + b" ".join([method, target, version]) + draw(end) + host + draw(fields()) + draw(end)
@@ -77,7 +94,8 @@ def test_requests_are_read_alike(both, raw):
 def test_responses_are_read_alike(both, raw, method):
     """The end of a response must be found at the same byte."""
     native, pure = (
-        reading(r.http1, lambda r=r: r.http1.parse_response(raw, request_method=method)) for r in both.values()
+        reading(r.http1, lambda r=r: r.http1.parse_response(raw, request_method=method))
+        for r in both.values()
     )
 
     assert native == pure

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fastlb.model.address import Address
-
 from support.waiting import PATIENCE_S, wait_until
-from support.wire import Truncated, Wire
+from support.wire import TruncatedError, Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -67,7 +66,7 @@ class Backend:
     def _run(self, link: Link) -> None:
         try:
             self._script(link)
-        except (OSError, Truncated):
+        except (OSError, TruncatedError):
             pass
         except BaseException as error:
             self.errors.append(error)

@@ -11,7 +11,6 @@ from fastlb.model.events import Event, EventKind
 from fastlb.model.ledger import Ledger, Verification
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Pick, Plan, PlanEntry
-
 from support.backend import Backend
 from support.engines import EngineRooms
 from support.looping import LoopThread

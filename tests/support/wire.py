@@ -15,7 +15,7 @@ READ_BYTES = 65_536
 _RESET = struct.pack("ii", 1, 0)
 
 
-class Truncated(Exception):
+class TruncatedError(Exception):
     """The peer ended in the middle of a message. `how` is "fin" or "rst"."""
 
     def __init__(self, how: str, got: bytes) -> None:
@@ -87,8 +87,8 @@ class Wire:
             if self.more():
                 return
         except ConnectionResetError:
-            raise Truncated("rst", bytes(self.unread)) from None
-        raise Truncated("fin", bytes(self.unread))
+            raise TruncatedError("rst", bytes(self.unread)) from None
+        raise TruncatedError("fin", bytes(self.unread))
 
     def exactly(self, count: int) -> bytes:
         """The next `count` bytes."""
@@ -105,19 +105,19 @@ class Wire:
         return self.exactly(at + len(marker))
 
     def rest(self) -> bytes:
-        """Everything up to a clean end. Raises Truncated on a reset."""
+        """Everything up to a clean end. Raises TruncatedError on a reset."""
         try:
             while self.more():
                 pass
         except ConnectionResetError:
-            raise Truncated("rst", bytes(self.unread)) from None
+            raise TruncatedError("rst", bytes(self.unread)) from None
         return self.exactly(len(self.unread))
 
     def ending(self) -> str:
         """How the peer ended with nothing more to read: "fin" or "rst"."""
         try:
             extra = self.rest()
-        except Truncated as end:
+        except TruncatedError as end:
             assert not end.got, f"unexpected bytes before the reset: {end.got!r}"
             return end.how
         assert not extra, f"unexpected bytes before the end: {extra!r}"
