@@ -41,16 +41,22 @@ def bound_address(sock: socket.socket) -> Address:
     return Address(host=name[0], port=name[1])
 
 
-def path_identity(path: str) -> tuple[int, int]:
-    """Device and inode of a socket's path, (0, 0) if it is gone."""
+PathIdentity = tuple[int, int, int]
+
+
+def path_identity(path: str) -> PathIdentity:
+    """Which socket is at `path` now; zeros if there is none.
+
+    The time tells two sockets apart when the second was given the inode of the first.
+    """
     try:
         status = os.stat(path)
     except OSError:
-        return 0, 0
-    return status.st_dev, status.st_ino
+        return 0, 0, 0
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
-def unlink_own(path: str, identity: tuple[int, int]) -> None:
+def unlink_own(path: str, identity: PathIdentity) -> None:
     """Remove the path of a closed UNIX listener, unless a successor has bound it anew."""
     if path_identity(path) == identity:
         with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ from random import Random
 from fastlb import __version__
 from fastlb.control.access_log import AccessLog
 from fastlb.control.clock import Clock, SystemClock
-from fastlb.control.listeners import bind, bound_address, path_identity, unlink_own
+from fastlb.control.listeners import PathIdentity, bind, bound_address, path_identity, unlink_own
 from fastlb.control.logs import OftenRepeated, OperationLog
 from fastlb.control.membership import Membership
 from fastlb.control.names import NameFollower
@@ -50,7 +50,7 @@ class Supervisor:
         self._access_log: AccessLog | None = None
         self._sockets: list[tuple[socket.socket, Mode]] = []
         self._listeners: tuple[Address, ...] = ()
-        self._unix_paths: list[tuple[str, tuple[int, int]]] = []
+        self._unix_paths: list[tuple[str, PathIdentity]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._taking: asyncio.Handle | None = None
         self._access_dropped = 0

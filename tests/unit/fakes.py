@@ -115,7 +115,9 @@ class Lines:
 
     def __init__(self, format: LogFormat = LogFormat.TEXT, level: str = "info") -> None:  # noqa: A002
         self.lines: list[str] = []
-        self.log = OperationLog(LogConfig(format=format, level=level), lambda line: self.lines.append(line.decode()))
+        self.log = OperationLog(
+            LogConfig(format=format, level=level), lambda line: self.lines.append(line.decode())
+        )
 
     def about(self, *words: str) -> list[str]:
         """The lines that have all of `words` in them."""

@@ -154,7 +154,8 @@ def test_a_reader_that_ends_is_a_trouble_and_not_a_crash(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("where", "words"), [("no/such/dir/x", "no such file or directory"), (".", "is a directory"), ("fifo", "FIFO")]
+    ("where", "words"),
+    [("no/such/dir/x", "no such file or directory"), (".", "is a directory"), ("fifo", "FIFO")],
 )
 def test_a_path_that_cannot_be_opened_is_refused_at_start(tmp_path, where, words):
     """Better now, with the flag's name, than at the first line."""

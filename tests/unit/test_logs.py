@@ -17,7 +17,8 @@ def test_a_text_line_is_time_level_event_and_named_values():
     said.log.info("backend up", backend="a", took_s=0.5, port=80)
 
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info backend up backend=a took_s=0\.5 port=80\n", said.lines[0]
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info backend up backend=a took_s=0\.5 port=80\n",
+        said.lines[0],
     )
 
 

@@ -101,7 +101,9 @@ def test_each_state_change_is_one_log_line_with_its_reason():
 
     assert len(pool.said.lines) == 4
     assert pool.said.about("backend up", "backend=a", 'reason="first probe: status 200"')
-    assert pool.said.about("warning backend down", "backend=b", '"3 probes in a row failed: refused"', '"1 of 2"')
+    assert pool.said.about(
+        "warning backend down", "backend=b", '"3 probes in a row failed: refused"', '"1 of 2"'
+    )
     assert pool.said.about("backend up", "backend=b", '"2 probes in a row passed: status 200"', '"2 of 2"')
 
 
@@ -343,7 +345,12 @@ class TestSlowStart:
         pool = self.recovered({}, {}, {})
         slot = pool.all.member("a").slot
 
-        assert [pool.engine.picked[slot], self.cap(pool, 5), self.cap(pool, 4), self.cap(pool, 1)] == [1, 20, 36, 0]
+        assert [pool.engine.picked[slot], self.cap(pool, 5), self.cap(pool, 4), self.cap(pool, 1)] == [
+            1,
+            20,
+            36,
+            0,
+        ]
 
     def test_the_first_pass_after_the_start_does_not_ramp(self):
         """At the start all are equally cold."""

@@ -29,7 +29,9 @@ def test_backups_take_over_when_no_primary_is_left():
 
 def test_a_backup_that_is_out_is_not_used_either():
     """Nothing picks a backend that is out, whatever its tier."""
-    assert slots(Candidate(slot=0, in_rotation=False), Candidate(slot=1, backup=True, in_rotation=False)) == []
+    assert (
+        slots(Candidate(slot=0, in_rotation=False), Candidate(slot=1, backup=True, in_rotation=False)) == []
+    )
 
 
 def test_primaries_out_of_rotation_are_left_out():
@@ -46,9 +48,7 @@ def test_least_conn_needs_no_table():
     assert (plan.pick, plan.entries, plan.table) == (Pick.LEAST_LOADED, tuple(entries), ())
 
 
-@pytest.mark.parametrize(
-    ("policy", "pick"), [(Policy.ROUND_ROBIN, Pick.CYCLE), (Policy.RANDOM, Pick.RANDOM)]
-)
+@pytest.mark.parametrize(("policy", "pick"), [(Policy.ROUND_ROBIN, Pick.CYCLE), (Policy.RANDOM, Pick.RANDOM)])
 def test_a_table_holds_slots_in_proportion_to_weight(policy, pick):
     """Tables hold slots, which are not the positions in the pool."""
     plan = build_plan(policy, [PlanEntry(9, 3), PlanEntry(4, 1)], retry_after_s=2)

@@ -49,7 +49,9 @@ async def answering(answer: bytes, *, hold: bool = False, path: str = ""):
         await asyncio.sleep(0)
 
 
-def ask(answer: bytes, *, hold: bool = False, expect=OK, timeout_s: float = 5.0, path: str = "") -> ProbeResult:
+def ask(
+    answer: bytes, *, hold: bool = False, expect=OK, timeout_s: float = 5.0, path: str = ""
+) -> ProbeResult:
     """Probe a backend that answers so."""
 
     async def run():
@@ -220,7 +222,9 @@ class TestStatusReaders:
 
         assert (set(before), last) == ({None}, 301)
 
-    @pytest.mark.parametrize("noise", [b"nonsense\r\n\r\n", b"HTTP/1.1 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n"])
+    @pytest.mark.parametrize(
+        "noise", [b"nonsense\r\n\r\n", b"HTTP/1.1 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n"]
+    )
     def test_nonsense_is_not_http(self, reader, noise):
         """A wrong port often has something else behind it."""
         with pytest.raises(NotHTTPError):

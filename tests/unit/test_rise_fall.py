@@ -13,7 +13,9 @@ UP, DOWN, UNKNOWN = Health(State.UP), Health(State.DOWN), Health()
 
 def after(health: Health, results: str, *, rise: int = 2, fall: int = 3) -> State:
     """The state after results written as + and -."""
-    return reduce(lambda have, result: observe(have, result == "+", rise=rise, fall=fall), results, health).state
+    return reduce(
+        lambda have, result: observe(have, result == "+", rise=rise, fall=fall), results, health
+    ).state
 
 
 @pytest.mark.parametrize(

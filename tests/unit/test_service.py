@@ -1,0 +1,329 @@
+"""The supervisor: starts in order, tells what happens, and ends cleanly. The engine is faked."""
+
+import asyncio
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from fakes import FakeEngine, Lines
+
+import fastlb.control.service as service
+from fastlb.control.service import Supervisor
+from fastlb.engine import LoadedEngine
+from fastlb.model.address import Address
+from fastlb.model.config import (
+    BackendConfig,
+    Config,
+    ListenerConfig,
+    LogConfig,
+    LogFormat,
+    Mode,
+    ProbeConfig,
+    TimeoutConfig,
+)
+from fastlb.model.errors import StartError
+from fastlb.model.events import Event, EventKind
+from fastlb.probe import ProbeResult
+
+LOCAL = Address(host="127.0.0.1", port=0)
+
+
+@pytest.fixture(autouse=True)
+def fake_engine(monkeypatch):
+    """Every supervisor here runs the fake engine."""
+    monkeypatch.setattr(service, "load", lambda choice: LoadedEngine(FakeEngine, "fake", "for a test"))
+    monkeypatch.setattr(service, "_TICK_S", 0.01)
+
+
+def config(*ports: int, **changes) -> Config:
+    """A pool of TCP backends on these ports, one listener, and quick probes."""
+    return replace(
+        Config(
+            listeners=(ListenerConfig(address=LOCAL, mode=Mode.TCP),),
+            backends=tuple(
+                BackendConfig(address=Address(host="127.0.0.1", port=port), name=f"b{number}")
+                for number, port in enumerate(ports or (1,))
+            ),
+            probe=ProbeConfig(interval_s=0.05, timeout_s=0.5, rise=1, fall=1),
+            timeouts=TimeoutConfig(drain_s=5),
+        ),
+        **changes,
+    )
+
+
+def open_things() -> tuple[int, int]:
+    """Descriptors and threads of this process."""
+    return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+
+def run(work, settings: Config | None = None) -> Lines:
+    """Start a supervisor, let `work` look at it, stop it; nothing may be left. Returns the log."""
+    said = Lines()
+
+    async def main():
+        before = open_things()
+        supervisor = Supervisor(settings or config(), log=said.log)
+        try:
+            await supervisor.start()
+            await work(supervisor)
+        finally:
+            await supervisor.stop()
+            await supervisor.stop()
+            descriptors, threads = open_things()
+            assert descriptors <= before[0]
+            assert threads <= before[1]
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+    return said
+
+
+async def nothing(supervisor: Supervisor) -> None:
+    """A supervisor that is only started and stopped."""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition; the time-out of the suite ends a wait in vain."""
+    while not condition():
+        await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def listening():
+    """Sockets that accept connects, as backends."""
+    socks: list[socket.socket] = []
+
+    def listen() -> int:
+        sock = socket.create_server(("127.0.0.1", 0))
+        socks.append(sock)
+        return sock.getsockname()[1]
+
+    yield listen
+    for sock in socks:
+        sock.close()
+
+
+def test_accepting_begins_after_the_first_round_of_probes(listening):
+    """A client that connects at start must not be told that there is no backend."""
+
+    async def look(supervisor):
+        engine = supervisor.engine
+        assert len(engine.listeners) == 1
+        assert len(engine.plans[-1].entries) == 2
+
+    run(look, config(listening(), listening()))
+
+
+def test_the_port_is_bound_while_the_first_probes_are_under_way(monkeypatch):
+    """Clients wait in the accept queue instead of being refused."""
+
+    async def connect_while_probing(member):
+        (supervisor,) = made
+        _, writer = await asyncio.open_connection("127.0.0.1", supervisor.listeners[0].port)
+        assert supervisor.engine.listeners == []
+        writer.transport.abort()
+        connected.append(member.label)
+        return ProbeResult(passed=True, reason="connected", took_s=0)
+
+    made: list[Supervisor] = []
+    connected: list[str] = []
+    real_init = Supervisor.__init__
+
+    def init(self, *args, **kwargs):
+        made.append(self)
+        real_init(self, *args, **kwargs)
+
+    monkeypatch.setattr(Supervisor, "__init__", init)
+    monkeypatch.setattr(service, "ask_by", lambda mode, probe: connect_while_probing)
+    run(nothing)
+
+    assert connected == ["b0"]
+
+
+def test_the_start_line_says_engine_why_workers_listeners_and_pool():
+    """One line tells a reader what runs here."""
+    said = run(nothing)
+    (line,) = said.about(" started ")
+
+    for part in (
+        "engine=fake",
+        'why="for a test"',
+        "loop=asyncio",
+        "workers=1",
+        "/tcp",
+        "pool=b0",
+        "policy=least_conn",
+    ):
+        assert part in line
+
+
+def test_the_start_line_of_a_large_pool_stays_short():
+    """A thousand names would hide the rest."""
+    said = run(nothing, config(*range(1, 31), probe=ProbeConfig(enabled=False)))
+
+    assert "b9,and 20 more" in said.about(" started ")[0]
+
+
+def test_the_callers_sockets_are_closed_once_the_engine_has_them():
+    """A second descriptor would keep the port open after a drain."""
+
+    async def look(supervisor):
+        for sock, _ in supervisor.engine.listeners:
+            sock.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", supervisor.listeners[0].port)
+
+    run(look)
+
+
+def test_a_backend_that_goes_down_leaves_the_plan_without_being_told(listening):
+    """The probes run on, all the time."""
+    sock = socket.create_server(("127.0.0.1", 0))
+
+    async def look(supervisor):
+        await until(lambda: len(supervisor.engine.picked) == 2)
+        sock.close()
+        await until(lambda: len(supervisor.engine.picked) == 1)
+
+    said = run(look, config(listening(), sock.getsockname()[1]))
+    assert said.about("backend down", "backend=b1", 'reason="probe failed: refused"')
+
+
+def test_events_of_the_engine_reach_health():
+    """Failed connects eject, also without probes."""
+
+    async def look(supervisor):
+        supervisor.engine.events = [Event(EventKind.CONNECT_FAILED, 1, errno.ECONNREFUSED, 5)]
+        supervisor.engine.wake()
+        await until(lambda: set(supervisor.engine.picked) == {0})
+
+    run(look, config(1, 2, probe=ProbeConfig(enabled=False)))
+
+
+def test_pauses_in_accepting_are_said_once():
+    """At the limit they happen thousands of times a second."""
+
+    async def look(supervisor):
+        pause = Event(EventKind.ACCEPT_PAUSED, errno=errno.EMFILE)
+        supervisor.engine.events = [pause, Event(EventKind.ACCEPT_RESUMED)] * 1000
+        supervisor.engine.wake()
+        await until(lambda: not supervisor.engine.events)
+
+    said = run(look)
+    assert len(said.about("accepting paused", "too many open files")) == 1
+    assert len(said.about("accepting resumed")) == 1
+
+
+def test_the_connection_limit_is_named_as_the_reason_of_a_pause():
+    """No errno: nothing failed, it is full."""
+
+    async def look(supervisor):
+        supervisor.engine.events = [Event(EventKind.ACCEPT_PAUSED)]
+        supervisor.engine.wake()
+        await until(lambda: not supervisor.engine.events)
+
+    assert run(look).about("accepting paused", "the connection limit is reached")
+
+
+def test_lost_access_records_are_reported():
+    """A gap in the log that nobody knows of is a lie."""
+
+    async def look(supervisor):
+        supervisor.engine.access_dropped = 7
+        await asyncio.sleep(0.05)
+
+    (line,) = run(look).about("access records lost to overload")
+    assert "times=7" in line
+
+
+def with_access_log(path) -> Config:
+    """A configuration that logs to `path`."""
+    return config(log=LogConfig(access=str(path), format=LogFormat.JSON))
+
+
+def test_access_lines_are_written_when_the_engine_has_some(tmp_path):
+    """And the engine is told in which format to make them."""
+    path = tmp_path / "access.log"
+
+    async def look(supervisor):
+        assert supervisor.engine.config.access_format is LogFormat.JSON
+        supervisor.engine.access = b'{"one":1}\n'
+        supervisor.engine.wake()
+        await until(path.read_bytes)
+
+    run(look, with_access_log(path))
+    assert path.read_bytes() == b'{"one":1}\n'
+
+
+def test_the_last_access_lines_are_not_lost_at_the_end(tmp_path):
+    """What ended while stopping belongs into the log too."""
+    path = tmp_path / "access.log"
+
+    async def look(supervisor):
+        supervisor.engine.access = b"last\n"
+
+    run(look, with_access_log(path))
+    assert path.read_bytes() == b"last\n"
+
+
+def test_without_an_access_log_the_engine_records_nothing():
+    """What nobody reads should cost nothing."""
+
+    async def look(supervisor):
+        assert supervisor.engine.config.access_format is None
+
+    run(look)
+
+
+def test_troubles_of_the_access_log_reach_the_operational_log():
+    """Where else would anybody see them."""
+
+    async def look(supervisor):
+        supervisor.engine.access = b"x\n"
+        supervisor.engine.wake()
+        await asyncio.sleep(0.1)
+
+    assert run(look, with_access_log("/dev/full")).about("access log", "No space left on device")
+
+
+def test_a_drain_that_takes_too_long_is_said():
+    """Somebody was cut off."""
+
+    async def look(supervisor):
+        assert not await supervisor.drain()
+
+    said = run(look, config(timeouts=TimeoutConfig(drain_s=0.01)))
+    assert said.about("still open at the end of the drain")
+
+
+@pytest.mark.parametrize("second", ["in use", "a bad log"])
+def test_a_start_that_fails_leaves_nothing_behind(tmp_path, second):
+    """Neither sockets nor threads nor tasks nor paths, at whatever step it failed."""
+    path = tmp_path / "s"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listeners = [ListenerConfig(address=Address(path=str(path)))]
+        settings = config()
+        if second == "in use":
+            listeners.append(ListenerConfig(address=Address(host="127.0.0.1", port=taken.getsockname()[1])))
+        else:
+            settings = with_access_log("/no/such/dir/log")
+        with pytest.raises(StartError):
+            run(nothing, replace(settings, listeners=tuple(listeners)))
+
+    assert not path.exists()
+
+
+def test_a_unix_listener_takes_its_path_with_it(tmp_path):
+    """A path without a listener only confuses."""
+    path = tmp_path / "s"
+
+    async def look(supervisor):
+        assert supervisor.listeners == (Address(path=str(path)),)
+        assert path.exists()
+
+    run(look, config(listeners=(ListenerConfig(address=Address(path=str(path))),)))
+    assert not path.exists()
