@@ -177,7 +177,7 @@ def test_access_log_is_json_and_reopened(fastlb, page, tmp_path):
         "--listen", "127.0.0.1:0", "--backend", f"127.0.0.1:{page}",
         "--access-log", str(log), "--log-format", "json",
     )  # fmt: skip
-    port = int(wait_until(lambda: re.search(r'127\.0\.0\.1:(\d+)/http', process.said()), "start-up")[1])
+    port = int(wait_until(lambda: re.search(r"127\.0\.0\.1:(\d+)/http", process.said()), "start-up")[1])
     get(f"http://127.0.0.1:{port}/page.txt")
     first = json.loads(wait_until(lambda: log.read_text(), "the first line"))
     log.rename(rotated)
@@ -222,7 +222,12 @@ def test_no_check_asks_nobody(fastlb, page):
 def run_to_end(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A fastlb that is expected to end by itself."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -254,7 +259,14 @@ def test_port_in_use_is_said(engine):
         (["--listen", "127.0.0.1:0", "--backend", "a..b:9001"], "--backend"),
         (["--listen", "unix:/no/such/directory/s", "--backend", "127.0.0.1:9001"], "--listen"),
         (
-            ["--listen", "127.0.0.1:0", "--backend", "127.0.0.1:9001", "--access-log", "/no/such/directory/a"],
+            [
+                "--listen",
+                "127.0.0.1:0",
+                "--backend",
+                "127.0.0.1:9001",
+                "--access-log",
+                "/no/such/directory/a",
+            ],
             "--access-log",
         ),
         (["--listen", "127.0.0.1:0", "--backend", "127.0.0.1:9001", "--access-log", "/"], "--access-log"),

@@ -13,7 +13,9 @@ import pytest
 from support.waiting import PATIENCE_S, wait_until
 
 _URL = re.compile(r"http://127\.0\.0\.1:\d+/")
-_SECOND = re.compile(r"^\d\d:\d\d:\d\d +(\d+) requests +quick +(\d+) .*middling +(\d+) .*slow +(\d+) .*failed (\d+)$", re.M)
+_SECOND = re.compile(
+    r"^\d\d:\d\d:\d\d +(\d+) requests +quick +(\d+) .*middling +(\d+) .*slow +(\d+) .*failed (\d+)$", re.M
+)
 
 
 @pytest.fixture

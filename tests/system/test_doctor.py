@@ -28,5 +28,15 @@ def test_doctor_has_a_line_for_each_subject():
 
     assert {line.split()[0] for line in lines} <= {"ok", "note"}
     topics = "\n".join(line[5:20].strip() for line in lines).splitlines()
-    for topic in ("engine", "python", "cython", "uvloop", "event loop", "gil", "kernel", "splice", "open files"):
+    for topic in (
+        "engine",
+        "python",
+        "cython",
+        "uvloop",
+        "event loop",
+        "gil",
+        "kernel",
+        "splice",
+        "open files",
+    ):
         assert topic in topics
