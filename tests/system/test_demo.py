@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.waiting import PATIENCE_S, wait_until
 
 _URL = re.compile(r"http://127\.0\.0\.1:\d+/")
