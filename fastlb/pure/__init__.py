@@ -1,1 +1,1 @@
-"""The reference engine on asyncio and h11: the executable specification."""
+"""The reference engine on asyncio and h11: the executable specification of both engines."""

@@ -1,0 +1,361 @@
+"""Who is picked, and how many exchanges each backend has.
+
+An indexed binary heap of counts, exact and in one order with the native engine; the tables of the
+round-robin and random policies; and the queue of exchanges that wait for a backend below its
+`max_conns`. A backend that is full, or is in no plan, is not in the heap but keeps its count.
+"""
+
+import secrets
+from collections.abc import Callable, Collection
+from functools import cmp_to_key
+
+from fastlb.model.errors import ConfigError, NoBackendError
+from fastlb.model.plan import Pick, Plan, PlanEntry
+
+_UINT64_MAX = 2**64 - 1
+_OUT = -1  # position of a node that is not in the heap
+
+
+class _Node:
+    """One backend's count. Lives from its first plan until `forget`."""
+
+    __slots__ = ("in_flight", "listed", "max_conns", "picked_at", "position", "slot", "weight")
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.weight = 1
+        self.max_conns = 0
+        self.in_flight = 0
+        self.picked_at = 0  # sequence number of the last pick; 0 = never
+        self.listed = False  # named by the plan
+        self.position = _OUT
+
+    @property
+    def full(self) -> bool:
+        return 0 < self.max_conns <= self.in_flight
+
+
+def _before(a: _Node, b: _Node) -> bool:
+    """True if `a` is picked before `b`: idle first, then (n + 1) / weight, then least recent.
+
+    Two idle backends tie whatever their weights.
+    """
+    if not a.in_flight or not b.in_flight:
+        if a.in_flight or b.in_flight:
+            return not a.in_flight
+    else:
+        left = (a.in_flight + 1) * b.weight
+        right = (b.in_flight + 1) * a.weight
+        if left != right:
+            return left < right
+    if a.picked_at != b.picked_at:
+        return a.picked_at < b.picked_at
+    return a.slot < b.slot
+
+
+_order = cmp_to_key(lambda a, b: -1 if _before(a, b) else 1)
+
+
+class _Waiter:
+    __slots__ = ("granted", "tried")
+
+    def __init__(self, tried: Collection[int], granted: Callable[[int], None]) -> None:
+        self.tried = tried
+        self.granted = granted
+
+
+class Balancer:
+    """Picks backends and counts exchanges; see fastlb.model.contract.Balancer."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._nodes: dict[int, _Node] = {}
+        self._heap: list[_Node] = []
+        self._pick = Pick.LEAST_LOADED
+        self._table: tuple[int, ...] = ()
+        self._cursor = 0
+        self._sequence = 0
+        self._random_state = (secrets.randbits(64) if seed is None else seed & _UINT64_MAX) | 1
+        self._waiters: dict[int, _Waiter] = {}
+        self._tickets = 0
+
+    # --- plans ------------------------------------------------------------------------------
+
+    def publish(self, plan: Plan) -> None:
+        """Use `plan` from the next pick on. Counts are kept. O(n log n)."""
+        for node in self._nodes.values():
+            node.listed = False
+        for entry in plan.entries:
+            self._list(entry)
+        self._pick = plan.pick
+        self._table = plan.table
+        if self._cursor >= len(plan.table):
+            self._cursor = 0
+        self._rebuild()
+        self._grant()
+
+    def forget(self, slot: int) -> None:
+        """Drop the count of a backend that is in no plan and has nothing in flight."""
+        node = self._nodes.get(slot)
+        if node is not None and not node.listed and not node.in_flight:
+            del self._nodes[slot]
+
+    def _list(self, entry: PlanEntry) -> None:
+        node = self._nodes.get(entry.slot)
+        if node is None:
+            node = self._nodes[entry.slot] = _Node(entry.slot)
+        node.listed = True
+        node.weight = entry.weight
+        node.max_conns = entry.max_conns
+
+    def _rebuild(self) -> None:
+        for node in self._heap:
+            node.position = _OUT
+        # A sorted list is a heap.
+        self._heap = sorted((n for n in self._nodes.values() if n.listed and not n.full), key=_order)
+        for position, node in enumerate(self._heap):
+            node.position = position
+
+    # --- picks ------------------------------------------------------------------------------
+
+    def acquire(self, tried: Collection[int] = ()) -> int:
+        """Pick a backend that is not in `tried` and count one more exchange on it.
+
+        Order:  idle first, then (n + 1) / weight by cross-multiplication, then least recently
+                picked, then the lower slot; or the table's next slot.
+        Cost:   O(log n) in backends; O(table) at worst for a table.
+        Raises: NoBackendError if every backend of the plan is full or tried.
+        """
+        if self._pick is Pick.LEAST_LOADED:
+            node = self._least(tried) if tried else (self._heap[0] if self._heap else None)
+        else:
+            node = self._from_table(tried)
+        if node is None:
+            raise NoBackendError("every backend is down, draining, full or excluded")
+        self._sequence += 1
+        node.picked_at = self._sequence
+        node.in_flight += 1
+        if node.full:
+            self._take_out(node)
+        else:
+            self._sift_down(node, node.position)
+        return node.slot
+
+    def release(self, slot: int) -> None:
+        """Give one unit back, and hand it to the first exchange that waits for it.
+
+        Raises: ValueError if nothing was in flight.
+        """
+        node = self._nodes.get(slot)
+        if node is None or not node.in_flight:
+            raise ValueError(f"nothing in flight on slot {slot}")
+        node.in_flight -= 1
+        if node.position != _OUT:
+            self._sift_up(node, node.position)
+        elif node.listed and not node.full:
+            self._put_in(node)
+        if self._waiters:
+            self._grant()
+
+    def in_flight(self, slot: int) -> int:
+        """Exchanges counted on `slot` now; 0 for a slot never seen."""
+        node = self._nodes.get(slot)
+        return node.in_flight if node is not None else 0
+
+    def counted(self) -> dict[int, int]:
+        """Exchanges in flight by slot, zeros left out. O(n)."""
+        return {slot: node.in_flight for slot, node in self._nodes.items() if node.in_flight}
+
+    def verify(self) -> None:
+        """Raise AssertionError if the inner order is broken. O(n)."""
+        for position, node in enumerate(self._heap):
+            assert node.position == position, f"slot {node.slot} is at {position}, says {node.position}"
+            assert node.listed and not node.full, f"slot {node.slot} must not be in the heap"
+            if position:
+                parent = self._heap[(position - 1) >> 1]
+                assert _before(parent, node), f"slot {node.slot} comes before its parent {parent.slot}"
+        for node in self._nodes.values():
+            assert node.in_flight >= 0, f"slot {node.slot} counts {node.in_flight}"
+            eligible = node.listed and not node.full
+            assert eligible == (node.position != _OUT), f"slot {node.slot} is in the wrong place"
+
+    def _least(self, tried: Collection[int]) -> _Node | None:
+        """The best node that is not excluded: only below an excluded node can there be a better one."""
+        best: _Node | None = None
+        open_positions = [0]
+        while open_positions:
+            position = open_positions.pop()
+            if position >= len(self._heap):
+                continue
+            node = self._heap[position]
+            if node.slot in tried:
+                open_positions += (2 * position + 1, 2 * position + 2)
+            elif best is None or _before(node, best):
+                best = node
+        return best
+
+    def _from_table(self, tried: Collection[int]) -> _Node | None:
+        table = self._table
+        if not table:
+            return None
+        start = self._random_index(len(table)) if self._pick is Pick.RANDOM else self._cursor
+        for step in range(len(table)):
+            index = (start + step) % len(table)
+            node = self._nodes[table[index]]
+            if not node.full and node.slot not in tried:
+                if self._pick is Pick.CYCLE:
+                    self._cursor = (index + 1) % len(table)
+                return node
+        return None
+
+    def _random_index(self, count: int) -> int:
+        """xorshift64 (Marsaglia 2003), as in the native engine, so that a seed gives the same picks."""
+        state = self._random_state
+        state ^= state << 13 & _UINT64_MAX
+        state ^= state >> 7
+        state ^= state << 17 & _UINT64_MAX
+        self._random_state = state
+        return (state >> 32) * count >> 32
+
+    # --- the queue --------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Exchanges in the queue."""
+        return len(self._waiters)
+
+    def could_serve(self, tried: Collection[int]) -> bool:
+        """True if the plan has a backend that is not in `tried`, full or not. O(n)."""
+        return any(node.listed and slot not in tried for slot, node in self._nodes.items())
+
+    def wait(self, tried: Collection[int], granted: Callable[[int], None]) -> int:
+        """Queue for a unit; `granted` is called with the slot, in order of arrival.
+
+        Returns: a ticket for `leave`.
+        """
+        self._tickets += 1
+        self._waiters[self._tickets] = _Waiter(tried, granted)
+        return self._tickets
+
+    def leave(self, ticket: int) -> None:
+        """Leave the queue; a ticket that was granted or left is ignored. O(1)."""
+        self._waiters.pop(ticket, None)
+
+    def _grant(self) -> None:
+        while self._waiters:
+            for ticket, waiter in self._waiters.items():
+                try:
+                    slot = self.acquire(waiter.tried)
+                except NoBackendError:
+                    if not waiter.tried:
+                        return
+                else:
+                    break
+            else:
+                return
+            del self._waiters[ticket]
+            waiter.granted(slot)
+
+    # --- the heap ---------------------------------------------------------------------------
+
+    def _put_in(self, node: _Node) -> None:
+        self._heap.append(node)
+        self._sift_up(node, len(self._heap) - 1)
+
+    def _take_out(self, node: _Node) -> None:
+        position, node.position = node.position, _OUT
+        last = self._heap.pop()
+        if last is not node:
+            self._sift_up(last, position)
+            self._sift_down(last, last.position)
+
+    def _sift_up(self, node: _Node, position: int) -> None:
+        heap = self._heap
+        while position:
+            above = (position - 1) >> 1
+            parent = heap[above]
+            if not _before(node, parent):
+                break
+            heap[position] = parent
+            parent.position = position
+            position = above
+        heap[position] = node
+        node.position = position
+
+    def _sift_down(self, node: _Node, position: int) -> None:
+        heap = self._heap
+        count = len(heap)
+        while (below := 2 * position + 1) < count:
+            child = heap[below]
+            if below + 1 < count and _before(heap[below + 1], child):
+                below += 1
+                child = heap[below]
+            if not _before(child, node):
+                break
+            heap[position] = child
+            child.position = position
+            position = below
+        heap[position] = node
+        node.position = position
+
+
+class LeastLoaded(Balancer):
+    """A balancer over slots 0..n-1 with a plan of its own."""
+
+    def __init__(self, weights: Collection[int], max_conns: Collection[int] = ()) -> None:
+        super().__init__()
+        self._weights = list(weights)
+        self._drained: set[int] = set()
+        limits = list(max_conns) or [0] * len(self._weights)
+        if len(limits) != len(self._weights):
+            raise ConfigError("max_conns", len(limits), "one for each weight")
+        entries = (
+            PlanEntry(slot, max(weight, 1), limit)
+            for slot, (weight, limit) in enumerate(zip(self._weights, limits, strict=True))
+        )
+        self.publish(Plan(entries=tuple(entries)))
+        for slot, weight in enumerate(self._weights):
+            if weight == 0:
+                self._settle(slot)
+
+    def drain(self, slot: int) -> None:
+        """Pick it no more; what is in flight stays counted. O(log n)."""
+        self._known(slot)
+        self._drained.add(slot)
+        self._settle(slot)
+
+    def restore(self, slot: int) -> None:
+        """Pick it again. O(log n)."""
+        self._known(slot)
+        self._drained.discard(slot)
+        self._settle(slot)
+
+    def set_weight(self, slot: int, weight: int) -> None:
+        """Change its share; 0 drains it. O(log n)."""
+        if weight < 0:
+            raise ConfigError("weight", weight, "0 or more")
+        self._known(slot)
+        self._weights[slot] = weight
+        self._settle(slot)
+
+    def churn(self, rounds: int) -> None:
+        """Acquire and release `rounds` times in one loop."""
+        for _ in range(rounds):
+            self.release(self.acquire())
+
+    def _settle(self, slot: int) -> None:
+        """Bring the heap up to date with the weight and the state of a slot."""
+        node = self._nodes[slot]
+        node.weight = self._weights[slot] or node.weight
+        node.listed = self._weights[slot] > 0 and slot not in self._drained
+        if not node.listed or node.full:
+            if node.position != _OUT:
+                self._take_out(node)
+        elif node.position == _OUT:
+            self._put_in(node)
+        else:
+            self._sift_up(node, node.position)
+            self._sift_down(node, node.position)
+
+    def _known(self, slot: int) -> None:
+        if not 0 <= slot < len(self._weights):
+            raise ConfigError("slot", slot, f"from 0 to {len(self._weights) - 1}")

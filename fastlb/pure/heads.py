@@ -1,0 +1,107 @@
+"""Heads as they are sent on: always written anew from what was parsed (RFC 9110 7.6).
+
+Fields keep their order, case and repetitions. What belongs to one connection only is removed, and
+then what fastlb knows is added, so that no peer can name our own fields in its Connection.
+"""
+
+from fastlb.pure.http1 import ParsedRequest, ParsedResponse
+
+# RFC 9110 7.6.1, and Proxy-Connection, which never was one.
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"upgrade",
+        b"trailer",
+    }
+)
+# What only fastlb may say about the client.
+_FORWARDED = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+    }
+)
+_REQUEST_DROPPED = _HOP_BY_HOP | _FORWARDED | {b"te"}
+# Connection may name them, and they stay: a message without them would be another one.
+_KEPT_ALWAYS = frozenset({b"host", b"content-length"})
+
+
+def forwarded_lines(client_ip: str) -> bytes:
+    """What is said about a client in each of its requests; no address for a UNIX socket."""
+    address = f"X-Forwarded-For: {client_ip}\r\n" if client_ip else ""
+    return f"{address}X-Forwarded-Proto: http\r\n".encode("latin-1")
+
+
+def request_head(request: ParsedRequest, forwarded: bytes, via: bytes, default_host: bytes) -> bytes:
+    """The head for the backend. `default_host` is for a 1.0 client that sent none."""
+    lines = [b"%b %b HTTP/1.1\r\n" % (request.method, _origin_form(request))]
+    host = request.host
+    if host is None or (request.version == 10 and not _has_host(request)):
+        lines.append(b"Host: %b\r\n" % (default_host if host is None else host))
+    dropped = _REQUEST_DROPPED
+    if request.named:
+        dropped = dropped | (request.named - _KEPT_ALWAYS)
+    for lower, name, value in request.headers:
+        if lower in dropped:
+            continue
+        if lower == b"host" and host is not None:
+            value = host
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if request.framing == "chunked":
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    lines.append(forwarded)
+    if host is not None:
+        lines.append(b"X-Forwarded-Host: %b\r\n" % host)
+    if via:
+        lines.append(b"Via: %b %b\r\n" % (b"1.1" if request.version == 11 else b"1.0", via))
+    if request.upgrade:
+        lines.append(_upgrade_lines(request))
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def response_head(response: ParsedResponse, *, chunked: bool = False, connection: bytes = b"") -> bytes:
+    """The head for the client. `connection` is the value of its Connection field, if it gets one."""
+    status = response.status
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, response.reason)]
+    dropped = _HOP_BY_HOP
+    if response.named:
+        dropped = dropped | (response.named - _KEPT_ALWAYS)
+    if status < 200 or status == 204:
+        dropped = dropped | {b"content-length"}  # RFC 9110 8.6
+    for lower, name, value in response.headers:
+        if lower not in dropped:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    if status == 101:
+        lines.append(_upgrade_lines(response))
+    elif connection:
+        lines.append(b"Connection: %b\r\n" % connection)
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def _origin_form(request: ParsedRequest) -> bytes:
+    """RFC 9112 3.2.1; an absolute-form target may lack its path."""
+    target = request.target
+    if target.startswith(b"/") or target == b"*":
+        return target
+    if not target and request.method == b"OPTIONS":
+        return b"*"  # RFC 9112 3.2.4
+    return b"/" + target
+
+
+def _has_host(request: ParsedRequest) -> bool:
+    return any(lower == b"host" for lower, _, _ in request.headers)
+
+
+def _upgrade_lines(message: ParsedRequest | ParsedResponse) -> bytes:
+    values = [value for lower, _, value in message.headers if lower == b"upgrade"]
+    return b"Connection: Upgrade\r\n" + b"".join(b"Upgrade: %b\r\n" % value for value in values)

@@ -1,0 +1,485 @@
+"""HTTP mode: one request and its response, from the pick to the last byte.
+
+Bytes are passed on as they arrive, in both directions at once. What may still be sent again, if a
+pooled connection turns out to be dead, is kept until the first byte of a response.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from fastlb.model.events import EventKind
+from fastlb.pure.accounting import Record
+from fastlb.pure.answers import answer
+from fastlb.pure.chunked import LAST_CHUNK, ChunkDecoder, chunk
+from fastlb.pure.exchange import Exchange
+from fastlb.pure.heads import request_head, response_head
+from fastlb.pure.http1 import ParsedRequest, ParsedResponse, Refused, parse_response
+from fastlb.pure.relay import Relay
+from fastlb.pure.upstream import Backend, UpstreamConnection
+from fastlb.pure.worker import Worker
+
+if TYPE_CHECKING:
+    from fastlb.pure.connection import HttpClient
+
+# RFC 9110 9.2.2: may be sent twice.
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+# A longer request body is not kept for another try, nor read before there is a connection.
+_KEPT_MAX_BYTES = 65_536
+# Our own answers behind which a connection goes on: the client did nothing wrong.
+_CLIENT_INNOCENT = frozenset({502, 503, 504})
+
+
+class HttpExchange(Exchange):
+    """One request of an HTTP client."""
+
+    __slots__ = (
+        "_chunked_out",
+        "_client",
+        "_head",
+        "_keep",
+        "_kept",
+        "_kept_bytes",
+        "_last",
+        "_received",
+        "_relay",
+        "_request",
+        "_request_decoder",
+        "_request_done",
+        "_request_left",
+        "_resent",
+        "_response",
+        "_response_decoder",
+        "_response_left",
+        "_upstream",
+    )
+
+    def __init__(self, worker: Worker, client: "HttpClient", request: ParsedRequest, record: Record) -> None:
+        super().__init__(worker, record)
+        self._client = client
+        self._request = request
+        self._request_left = request.length
+        self._request_decoder = ChunkDecoder() if request.framing == "chunked" else None
+        self._request_done = not request.length and self._request_decoder is None
+        self._kept: list[bytes] | None = []  # body to be sent, or sent again; None = no more
+        self._kept_bytes = 0
+        self._resent = False
+        self._upstream: UpstreamConnection | None = None
+        self._received = False  # any byte of a response
+        self._head = b""  # the beginning of a response head
+        self._response: ParsedResponse | None = None  # the final one, once its head was passed on
+        self._response_left = 0
+        self._response_decoder: ChunkDecoder | None = None
+        self._chunked_out = False
+        self._keep = False  # the client connection, after the response
+        self._last = False  # everything was received; the client has not taken all of it
+        self._relay: Relay | None = None
+
+    def start(self, data: bytes) -> bytes:
+        """Read what came with the head, and pick. Returns: what belongs to the next request."""
+        rest = self.client_data(data) if data else b""
+        if not self.ended:
+            self.pick()
+        if not self.ended:
+            self._touch()
+        return rest
+
+    # --- the request ------------------------------------------------------------------------
+
+    def client_data(self, data: bytes) -> bytes:
+        """Pass the body on. Returns: what comes behind it."""
+        if self._relay is not None:
+            self._relay.client_data(data)
+            return b""
+        if self._request_done:
+            return data
+        try:
+            piece, rest = self._body_piece(data)
+        except Refused as refused:
+            self._bad_body(refused.status)
+            return b""
+        self.record.bytes_in += len(data) - len(rest)
+        if piece:
+            self._pass_on(piece)
+        self._touch()
+        return rest
+
+    def _body_piece(self, data: bytes) -> tuple[bytes, bytes]:
+        """The part of the body in `data`, framed for the backend, and the rest."""
+        decoder = self._request_decoder
+        if decoder is None:
+            piece = data[: self._request_left]
+            self._request_left -= len(piece)
+            self._request_done = not self._request_left
+            return piece, data[len(piece) :]
+        piece = chunk(decoder.feed(data))
+        if decoder.done:
+            self._request_done = True
+            piece += LAST_CHUNK
+        return piece, decoder.rest
+
+    def _pass_on(self, piece: bytes) -> None:
+        upstream = self._upstream
+        if self._kept is not None:
+            self._kept.append(piece)
+            self._kept_bytes += len(piece)
+        if upstream is not None:
+            upstream.send(piece)
+            if self._kept_bytes > _KEPT_MAX_BYTES:
+                self._kept = None
+        waits = upstream.full if upstream is not None else self._kept_bytes > _KEPT_MAX_BYTES
+        if waits and not self._request_done:
+            self._client.pause()
+
+    def _bad_body(self, status: int) -> None:
+        if self._response is None:
+            self._answer(status, "PR")
+        else:
+            self._break("PD")
+
+    def upstream_full(self) -> None:
+        if not self._request_done:
+            self._client.pause()
+
+    def upstream_drained(self) -> None:
+        if not self._request_done:
+            self._client.resume()
+            self._touch()
+
+    # --- connections ------------------------------------------------------------------------
+
+    def _reach(self, backend: Backend) -> None:
+        upstream = backend.take()
+        if upstream is None:
+            self._connect(backend)
+            return
+        self.record.tries += 1
+        self.record.connected_ns = self.record.picked_ns
+        self._connected(upstream)
+
+    def _connected(self, upstream: UpstreamConnection) -> None:
+        """Send the head and what there is of the body, in one write."""
+        self._upstream = upstream
+        upstream.user = self
+        request = self._request
+        head = request_head(
+            request,
+            self._client.forwarded,
+            self.worker.via,
+            upstream.backend.host,
+        )
+        kept = self._kept or ()
+        upstream.send(head + b"".join(kept) if kept else head)
+        resendable = upstream.reused and request.method in _IDEMPOTENT
+        if not resendable or self._kept_bytes > _KEPT_MAX_BYTES:
+            self._kept = None
+        if not self._request_done and not upstream.full:
+            self._client.resume()
+        self._touch()
+
+    def _unavailable(self, status: int, code: str) -> None:
+        self._answer(status, code)
+
+    def upstream_eof(self) -> None:
+        self._upstream_over(None)
+
+    def upstream_lost(self, error: Exception | None) -> None:
+        self._upstream_over(error)
+
+    def _upstream_over(self, error: Exception | None) -> None:
+        upstream = self._upstream
+        backend = self.backend
+        assert upstream is not None and backend is not None
+        self._drop_upstream()
+        if self._response is not None:
+            if self._response.framing == "close" and error is None:
+                self._to_client(LAST_CHUNK if self._chunked_out else b"")
+                self._response_over()
+            else:
+                self._break("SD")
+        elif upstream.reused and self._kept is not None and not self._received and not self._resent:
+            self._resent = True
+            self.worker.accounts.retries += 1
+            self._connect(backend)
+        else:
+            self.worker.failed(backend, EventKind.BACKEND_FAILED, getattr(error, "errno", 0) or 0)
+            self._answer(502, "SH")
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.user = None
+            if not upstream.lost:
+                upstream.abort()
+
+    # --- the response -----------------------------------------------------------------------
+
+    def upstream_data(self, data: bytes) -> None:
+        """Pass a response on, piece by piece."""
+        if not self._received:
+            self._received = True
+            self._kept = None
+            self.record.first_byte_ns = time.monotonic_ns()
+        if self._response is not None:
+            self._relay_body(b"", data)
+            return
+        self._head = self._head + data if self._head else data
+        try:
+            self._read_heads()
+        except Refused:
+            self._bad_response()
+
+    def _read_heads(self) -> None:
+        """Pass interim responses on until the final one comes (RFC 9110 15.2)."""
+        while True:
+            response = parse_response(self._head, self._request.method, self.worker.limits)
+            if response is None:
+                self._touch()
+                return
+            rest, self._head = self._head[response.head_bytes :], b""
+            if response.status == 101:
+                self._switch(response, rest)
+                return
+            if response.status >= 200:
+                self._relay_body(self._open_response(response), rest)
+                return
+            if self._request.version == 11:
+                self._to_client(response_head(response))
+            self._head = rest
+
+    def _open_response(self, response: ParsedResponse) -> bytes:
+        """Decide how the response is framed for this client, and build its head."""
+        request = self._request
+        assert self.backend is not None
+        self.backend.failed_in_a_row = 0
+        self._response = response
+        self._response_left = response.length
+        delimited = response.framing in ("none", "length")
+        if response.framing == "chunked":
+            self._response_decoder = ChunkDecoder()
+        self._chunked_out = not delimited and request.version == 11
+        self._keep = (
+            request.keep_alive
+            and self._request_done
+            and not self.worker.draining
+            and (delimited or self._chunked_out)
+        )
+        self.record.status = response.status
+        return response_head(
+            response, chunked=self._chunked_out, connection=self._connection_value(self._keep)
+        )
+
+    def _connection_value(self, keep: bool) -> bytes:
+        if not keep:
+            return b"close"
+        return b"keep-alive" if self._request.version == 10 else b""
+
+    def _relay_body(self, head: bytes, data: bytes) -> None:
+        """Send `head` and the body bytes in `data`, and end the response with its last byte."""
+        try:
+            piece, done, extra = self._response_piece(data)
+        except Refused:
+            self._drop_upstream()
+            self._to_client(head)
+            self._break("PD")
+            return
+        self._to_client(head + piece if head else piece)
+        if done:
+            self._detach_upstream(reusable=not extra)
+            self._response_over()
+        else:
+            self._touch()
+
+    def _response_piece(self, data: bytes) -> tuple[bytes, bool, bool]:
+        """The body bytes in `data` framed for the client; is it the end; is there more behind it."""
+        assert self._response is not None
+        framing = self._response.framing
+        if framing == "length":
+            piece = data[: self._response_left]
+            self._response_left -= len(piece)
+            return piece, not self._response_left, len(data) > len(piece)
+        if framing == "none":
+            return b"", True, bool(data)
+        decoder = self._response_decoder
+        if decoder is None:
+            return chunk(data) if self._chunked_out else data, False, False
+        piece = decoder.feed(data)
+        if self._chunked_out:
+            piece = chunk(piece)
+            if decoder.done:
+                piece += LAST_CHUNK
+        return piece, decoder.done, bool(decoder.rest)
+
+    def _detach_upstream(self, *, reusable: bool) -> None:
+        """Back into the pool, if the next response on it cannot be mistaken for this one."""
+        upstream, self._upstream = self._upstream, None
+        assert upstream is not None and self._response is not None
+        upstream.user = None
+        if reusable and self._request_done and self._response.keep_alive and not upstream.eof:
+            upstream.backend.put(upstream)
+        elif self._request_done:
+            upstream.close()
+        else:
+            upstream.abort()
+
+    def _response_over(self) -> None:
+        """Everything was received. The unit is free, even if the client reads slowly."""
+        self.give_back()
+        if self._client.full:
+            self._last = True
+            self._touch()
+        else:
+            self._over("--", keep=self._keep and self._request_done, linger=not self._request_done)
+
+    def _bad_response(self) -> None:
+        assert self.backend is not None
+        self.worker.failed(self.backend, EventKind.BACKEND_FAILED, 0)
+        self._answer(502, "PH")
+
+    def _switch(self, response: ParsedResponse, rest: bytes) -> None:
+        """After 101 the connection is a tunnel (RFC 9110 7.8). Nobody else gets one."""
+        upstream = self._upstream
+        if not self._request.upgrade or not self._request_done or upstream is None:
+            raise Refused(502, "101 that was not asked for")
+        upstream.backend.failed_in_a_row = 0
+        self.record.status = 101
+        self._to_client(response_head(response))
+        timeouts = self.worker.timeouts
+        self._relay = upstream.user = Relay(
+            self._client,
+            upstream,
+            record=self.record,
+            deadline=self._client.deadline,
+            idle_s=timeouts.tunnel_s,
+            fin_s=timeouts.fin_s,
+            ended=self._tunnel_over,
+        )
+        early = self._client.take_buffer()
+        self.record.bytes_in += len(early)
+        self._relay.start(early, rest)
+
+    def _tunnel_over(self, code: str) -> None:
+        self._upstream = None
+        self._over(code, keep=False, linger=False)
+
+    # --- the client -------------------------------------------------------------------------
+
+    def _to_client(self, data: bytes) -> None:
+        if data:
+            self.record.bytes_out += len(data)
+            self._client.send(data)
+
+    def client_full(self) -> None:
+        if self._relay is not None:
+            self._relay.client_full()
+        elif self._upstream is not None:
+            self._upstream.pause()
+
+    def client_drained(self) -> None:
+        if self._relay is not None:
+            self._relay.client_drained()
+        elif self._last:
+            self._over("--", keep=self._keep and self._request_done, linger=not self._request_done)
+        elif self._upstream is not None:
+            self._upstream.resume()
+            self._touch()
+
+    def client_eof(self) -> None:
+        """In HTTP a client that sends FIN is taken to have left, unless it only reads the rest."""
+        if self._relay is not None:
+            self._relay.client_eof()
+        elif self._last:
+            self._keep = False
+        else:
+            self._client_left()
+
+    def client_lost(self, error: Exception | None) -> None:
+        if self._relay is not None:
+            self._relay.client_lost(error)
+        else:
+            self._client_left()
+
+    def _client_left(self) -> None:
+        if not self.record.status:
+            self.record.status = 499
+            self.record.unanswered = True
+        self._break("C" + self._phase)
+
+    # --- the end ----------------------------------------------------------------------------
+
+    @property
+    def _phase(self) -> str:
+        if self.waiting_phase:
+            return self.waiting_phase
+        if self._last:
+            return "L"
+        return "D" if self._response is not None or not self._request_done else "H"
+
+    def expired(self) -> None:
+        """Somebody was silent for too long."""
+        if self._relay is not None:
+            self._relay.expired()
+        elif self._last:
+            self._break("cL")
+        elif self._response is not None:
+            waits_for_client = self._client.full or not (self._request_done or self._client.paused)
+            self._break("cD" if waits_for_client else "sD")
+        elif self._request_done:
+            self._answer(504, "sH")
+        elif self._client.paused:
+            self._answer(504, "sD")
+        else:
+            self._answer(408, "cD")
+
+    def kill(self) -> None:
+        """The engine stops."""
+        if self._relay is not None:
+            self._relay.kill()
+        else:
+            self._break("K" + self._phase)
+
+    def _touch(self) -> None:
+        """Something moved: set the time-out of what is waited for now."""
+        deadline = self._client.deadline
+        timeouts = self.worker.timeouts
+        if self._received:
+            deadline.set(timeouts.tunnel_s)
+        elif not self._request_done:
+            deadline.set(timeouts.tunnel_s if self._client.paused else timeouts.idle_s)
+        elif timeouts.response_s is not None and self._upstream is not None:
+            deadline.set(timeouts.response_s)
+        else:
+            deadline.clear()
+
+    def _answer(self, status: int, code: str) -> None:
+        """Answer in place of a backend."""
+        self._drop_upstream()
+        if self._response is not None:
+            self._break(code)
+            return
+        keep = (
+            status in _CLIENT_INNOCENT
+            and self._request_done
+            and self._request.keep_alive
+            and not self.worker.draining
+        )
+        self.record.status = status
+        self._to_client(
+            answer(
+                status,
+                connection=self._connection_value(keep),
+                retry_after_s=self.worker.plan.retry_after_s if status == 503 else 0,
+                bodyless=self._request.method == b"HEAD",
+            )
+        )
+        self._over(code, keep=keep, linger=True)
+
+    def _break(self, code: str) -> None:
+        """End so that the client cannot take what it got for the whole."""
+        self._drop_upstream()
+        self._client.reset()
+        self._over(code, keep=False, linger=False)
+
+    def _over(self, code: str, *, keep: bool, linger: bool) -> None:
+        if not self.ended:
+            self.end(code)
+            self._client.exchange_over(keep=keep, linger=linger)

@@ -1,0 +1,146 @@
+"""Accepting connections, and not accepting them when there is no room.
+
+accept(2) facts: EMFILE, ENFILE, ENOBUFS and ENOMEM leave the connection in the queue, so the
+socket stays readable and a loop that goes on asking would spin; ECONNABORTED and the network
+errors of Linux only concern the connection that was not accepted.
+"""
+
+import asyncio
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from fastlb.model.config import Mode
+from fastlb.model.events import EventKind
+from fastlb.pure.connection import HttpClient
+from fastlb.pure.tcp_session import TcpClient
+from fastlb.pure.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FULL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE_S = 0.1
+# Connections accepted in one turn of the loop, so that open ones are served in between.
+_BURST = 64
+
+
+class Listener:
+    """One listening socket; it owns the descriptor."""
+
+    def __init__(self, worker: Worker, sock: socket.socket, mode: Mode) -> None:
+        self._worker = worker
+        self._sock = sock
+        self._mode = mode
+        self._reading = False
+        self._out_of_room = False  # told the control plane, and not yet recovered
+        self._retry: asyncio.TimerHandle | None = None
+        self._starting: set[asyncio.Task[None]] = set()
+        sock.setblocking(False)
+        self._resume()
+
+    def close(self) -> None:
+        """Stop accepting and close the socket."""
+        self._pause()
+        self._sock.close()
+
+    async def drain(self) -> None:
+        """Accept what waits in the queue, then close."""
+        while self._accept_burst():
+            await asyncio.sleep(0)
+        self.close()
+        if self._starting:
+            await asyncio.wait(self._starting)
+
+    async def stop(self) -> None:
+        """Close, and end what was being accepted."""
+        self.close()
+        for task in self._starting:
+            task.cancel()
+        if self._starting:
+            await asyncio.wait(self._starting)
+
+    def room_again(self) -> None:
+        """A client has left: accept again if the limit was why not."""
+        if self._out_of_room and self._retry is None and self._sock.fileno() != -1:
+            self._resume()
+
+    # --- accepting --------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        self._retry = None
+        if not self._reading:
+            self._reading = True
+            self._worker.loop.add_reader(self._sock, self._accept_burst)
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._worker.loop.remove_reader(self._sock)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _accept_burst(self) -> bool:
+        """Accept some. True if there may be more."""
+        worker = self._worker
+        limit = worker.limits.connections
+        for _ in range(_BURST):
+            if limit and len(worker.clients) >= limit:
+                self._no_room(0)
+                return False
+            try:
+                sock, peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError as error:
+                if error.errno not in _FULL_ERRNOS:
+                    continue
+                self._no_room(error.errno)
+                self._retry = worker.loop.call_later(_PAUSE_S, self._resume)
+                return False
+            if self._out_of_room:
+                self._out_of_room = False
+                worker.accounts.event(EventKind.ACCEPT_RESUMED)
+            self._open(sock, peer)
+        return True
+
+    def _no_room(self, error: int) -> None:
+        self._pause()
+        if not self._out_of_room:
+            self._out_of_room = True
+            self._worker.accounts.event(EventKind.ACCEPT_PAUSED, errno=error)
+
+    def _open(self, sock: socket.socket, peer: "str | bytes | Sequence[object]") -> None:
+        worker = self._worker
+        sock.setblocking(False)
+        worker.accounts.accepted += 1
+        ip, label = _peer_names(peer)
+        client: HttpClient | TcpClient
+        if self._mode is Mode.HTTP:
+            client = HttpClient(worker, sock, ip, label)
+        else:
+            client = TcpClient(worker, sock, label)
+        worker.clients.add(client)
+        task = worker.loop.create_task(self._start(sock, client))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _start(self, sock: socket.socket, client: HttpClient | TcpClient) -> None:
+        try:
+            await self._worker.loop.connect_accepted_socket(lambda: client, sock)
+        except (OSError, asyncio.CancelledError):
+            sock.close()
+            self._worker.client_lost(client)
+        else:
+            client.start()
+
+
+def _peer_names(peer: "str | bytes | Sequence[object]") -> tuple[str, str]:
+    """The client's address, empty for a UNIX socket, and how the access log names it."""
+    if isinstance(peer, (str, bytes)):
+        return "", "unix"
+    ip, port = str(peer[0]), peer[1]
+    # A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d (RFC 4291 2.5.5.2).
+    ip = ip.removeprefix("::ffff:") if "." in ip else ip
+    return ip, f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

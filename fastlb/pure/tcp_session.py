@@ -1,0 +1,145 @@
+"""TCP mode: one client connection, one exchange, bytes relayed as they come."""
+
+import socket
+
+from fastlb.pure.accounting import Record
+from fastlb.pure.exchange import Exchange
+from fastlb.pure.relay import Relay
+from fastlb.pure.timers import Deadline
+from fastlb.pure.transport import Port
+from fastlb.pure.upstream import UpstreamConnection
+from fastlb.pure.worker import Worker
+
+# What a client may say before its backend is connected; then it is read no more.
+_EARLY_MAX_BYTES = 65_536
+
+
+class TcpClient(Port):
+    """A client connection of a TCP listener."""
+
+    __slots__ = ("_label", "_session", "_worker")
+
+    def __init__(self, worker: Worker, sock: socket.socket, label: str) -> None:
+        super().__init__(sock)
+        self._worker = worker
+        self._label = label
+        self._session: TcpSession | None = None
+
+    def start(self) -> None:
+        """The transport is there: pick a backend."""
+        self._session = TcpSession(self._worker, self, Record(self._label))
+        self._session.pick()
+
+    def drain(self) -> None:
+        """A session ends when its peers end it, or with `kill`."""
+
+    def kill(self) -> None:
+        if self._session is not None:
+            self._session.kill()
+        self.reset()
+
+    def data_received(self, data: bytes) -> None:
+        if self._session is not None:
+            self._session.client_data(data)
+
+    def eof_received(self) -> bool:
+        self.eof = True
+        if self._session is not None:
+            self._session.client_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self._session is not None:
+            self._session.client_lost(exc)
+        self._worker.client_lost(self)
+
+    def pause_writing(self) -> None:
+        self.full = True
+        if self._session is not None:
+            self._session.client_full()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self._session is not None:
+            self._session.client_drained()
+
+
+class TcpSession(Exchange):
+    """One whole session: from accept to the end of both directions."""
+
+    __slots__ = ("_client", "_deadline", "_early", "_relay")
+
+    def __init__(self, worker: Worker, client: TcpClient, record: Record) -> None:
+        super().__init__(worker, record)
+        self._client = client
+        self._early = b""
+        self._relay: Relay | None = None
+        self._deadline = Deadline(worker.loop, self._expired)
+
+    def kill(self) -> None:
+        """Reset what is open."""
+        if self._relay is not None:
+            self._relay.kill()
+        else:
+            self.end("K" + self.waiting_phase)
+
+    def end(self, code: str) -> None:
+        self._deadline.cancel()
+        super().end(code)
+
+    # --- from the exchange ------------------------------------------------------------------
+
+    def _connected(self, upstream: UpstreamConnection) -> None:
+        upstream.backend.failed_in_a_row = 0
+        timeouts = self.worker.timeouts
+        self._relay = Relay(
+            self._client,
+            upstream,
+            record=self.record,
+            deadline=self._deadline,
+            idle_s=timeouts.idle_s,
+            fin_s=timeouts.fin_s,
+            ended=self.end,
+        )
+        upstream.user = self._relay
+        early, self._early = self._early, b""
+        self._relay.start(early, b"")
+
+    def _unavailable(self, status: int, code: str) -> None:
+        self._client.reset()
+        self.end(code)
+
+    def _expired(self) -> None:
+        if self._relay is not None:
+            self._relay.expired()
+
+    # --- from the client --------------------------------------------------------------------
+
+    def client_data(self, data: bytes) -> None:
+        if self._relay is not None:
+            self._relay.client_data(data)
+            return
+        self.record.bytes_in += len(data)
+        self._early += data
+        if len(self._early) >= _EARLY_MAX_BYTES:
+            self._client.pause()
+
+    def client_eof(self) -> None:
+        """A FIN before the connect is passed on after it."""
+        if self._relay is not None:
+            self._relay.client_eof()
+
+    def client_lost(self, error: Exception | None) -> None:
+        if self._relay is not None:
+            self._relay.client_lost(error)
+        else:
+            self.end("C" + (self.waiting_phase or "C"))
+
+    def client_full(self) -> None:
+        if self._relay is not None:
+            self._relay.client_full()
+
+    def client_drained(self) -> None:
+        if self._relay is not None:
+            self._relay.client_drained()

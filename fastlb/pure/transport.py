@@ -1,0 +1,85 @@
+"""One socket of ours, client side or upstream side, on an asyncio transport.
+
+Facts about asyncio and uvloop transports that this file depends on:
+- a write above the high-water mark (64 KiB) calls pause_writing(), and resume_writing() follows
+  below a quarter of it; nothing limits the buffer but the writer who listens to that;
+- abort() closes the descriptor, and the kernel then sends FIN, not RST, unless SO_LINGER is on
+  with a time of 0 (socket(7)) or there are unread bytes;
+- when eof_received() returns True the reading stops and the writing goes on; resume_reading()
+  after that would report the end a second time;
+- the descriptor is closed after connection_lost() has returned, so it can still be read there.
+"""
+
+import asyncio
+import socket
+import struct
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Port(asyncio.Protocol):
+    """Bytes in and out of one socket, with what is needed for back-pressure and half-close."""
+
+    __slots__ = ("eof", "finished", "full", "lost", "paused", "sock", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.full = False  # the write buffer is above its high-water mark
+        self.paused = False  # we do not read
+        self.eof = False  # the peer has sent FIN
+        self.finished = False  # we have sent FIN, or will after the write buffer
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+
+    def send(self, data: bytes) -> None:
+        """Write; nothing happens if the socket is closing or its FIN was sent."""
+        if not self.finished and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        if not self.paused and not self.eof and not self.transport.is_closing():
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.paused:
+            self.paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def finish(self) -> None:
+        """Send FIN behind what is buffered; reading goes on."""
+        if not self.finished and not self.transport.is_closing():
+            self.finished = True
+            self.transport.write_eof()
+
+    def close(self) -> None:
+        """Close after what is buffered was written."""
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close now; what is buffered is lost."""
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """Close now with RST, so that the peer cannot take the end for a clean one."""
+        if self.lost:
+            return
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        except OSError:
+            pass  # closed already, or a UNIX socket on a system that has no such option there
+        self.transport.abort()

@@ -1,0 +1,288 @@
+"""The backend side: one counted object for each backend, its connections, and how they are made.
+
+An idle connection stays in its backend's pool, last in first out, so that the rest of them grow
+old and are closed. One that says anything while idle is closed unused: either the backend closed
+it, or what it says would be read as the answer to somebody else's request.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from fastlb.model.address import Address
+from fastlb.pure.timers import Deadline
+from fastlb.pure.transport import Port
+
+# Faults of this machine, which say nothing about the backend.
+LOCAL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+# What is read from a connection after a failed write, before it is given up.
+_SALVAGE_MAX_BYTES = 65_536
+
+
+class Backend:
+    """One address traffic may be sent to, with its counters and its pool of idle connections."""
+
+    __slots__ = (
+        "address",
+        "bytes_in",
+        "bytes_out",
+        "connects",
+        "failed_in_a_row",
+        "failures",
+        "family",
+        "host",
+        "idle",
+        "idle_deadline",
+        "idle_s",
+        "label",
+        "loop",
+        "picked",
+        "pooling",
+        "removed",
+        "slot",
+        "sockaddr",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, slot: int, address: Address, label: str, idle_s: float
+    ) -> None:
+        self.loop = loop
+        self.slot = slot
+        self.address = address
+        self.label = label
+        self.family, self.sockaddr = _socket_address(address)
+        # For requests of 1.0 clients that name none; a path of a UNIX socket cannot be one.
+        self.host = b"localhost" if address.is_unix else str(address).encode("latin-1")
+        self.idle_s = idle_s
+        self.idle: list[UpstreamConnection] = []  # oldest first
+        self.idle_deadline = Deadline(loop, self._close_old)
+        self.pooling = True  # False while no plan names it
+        self.removed = False
+        self.picked = 0
+        self.connects = 0
+        self.failures = 0
+        self.failed_in_a_row = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def take(self) -> "UpstreamConnection | None":
+        """The idle connection used last that is still alive, or None."""
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.is_quiet():
+                return connection
+            connection.abort()
+        return None
+
+    def put(self, connection: "UpstreamConnection") -> None:
+        """Keep a connection for the next exchange, or close it if the backend is on its way out."""
+        connection.user = None
+        if not self.pooling:
+            connection.close()
+            return
+        connection.resume()
+        connection.reused = True
+        connection.idle_since_s = self.loop.time()
+        self.idle.append(connection)
+        if len(self.idle) == 1:
+            self.idle_deadline.set(self.idle_s)
+
+    def close_idle(self) -> None:
+        """Close every idle connection now."""
+        idle, self.idle = self.idle, []
+        for connection in idle:
+            connection.close()
+        self.idle_deadline.cancel()
+
+    def _close_old(self) -> None:
+        oldest_s = self.loop.time() - self.idle_s + 0.001
+        while self.idle and self.idle[0].idle_since_s <= oldest_s:
+            self.idle.pop(0).close()
+        if self.idle:
+            self.idle_deadline.set(self.idle[0].idle_since_s - oldest_s)
+
+
+def _socket_address(address: Address) -> tuple[int, str | tuple[str, int]]:
+    if address.is_unix:
+        return socket.AF_UNIX, address.path
+    version = ipaddress.ip_address(address.host).version
+    return socket.AF_INET6 if version == 6 else socket.AF_INET, (address.host, address.port)
+
+
+class UpstreamUser(Protocol):
+    """The exchange that a connection works for."""
+
+    def upstream_data(self, data: bytes) -> None: ...
+    def upstream_eof(self) -> None: ...
+    def upstream_lost(self, error: Exception | None) -> None: ...
+    def upstream_full(self) -> None: ...
+    def upstream_drained(self) -> None: ...
+
+
+class Roster:
+    """Every connection to a backend, and every connect under way."""
+
+    __slots__ = ("connections", "dials")
+
+    def __init__(self) -> None:
+        self.connections: set[UpstreamConnection] = set()
+        self.dials: set[asyncio.Task[None]] = set()
+
+
+class UpstreamConnection(Port):
+    """One connection to a backend: working for one exchange, or idle in the pool."""
+
+    __slots__ = ("_roster", "backend", "idle_since_s", "reused", "user")
+
+    def __init__(self, sock: socket.socket, backend: Backend, roster: Roster) -> None:
+        super().__init__(sock)
+        self.backend = backend
+        self.user: UpstreamUser | None = None
+        self.reused = False
+        self.idle_since_s = 0.0
+        self._roster = roster
+        roster.connections.add(self)
+
+    def send(self, data: bytes) -> None:
+        self.backend.bytes_out += len(data)
+        super().send(data)
+
+    def is_quiet(self) -> bool:
+        """True if the peer has neither said anything nor closed since the last exchange."""
+        if self.lost or self.eof or self.transport.is_closing():
+            return False
+        try:
+            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        self.backend.bytes_in += len(data)
+        if self.user is not None:
+            self.user.upstream_data(data)
+        else:
+            self.abort()
+
+    def eof_received(self) -> bool:
+        self.eof = True
+        if self.user is not None:
+            self.user.upstream_eof()
+        else:
+            self.abort()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self.user is not None and not self.eof:
+            self._salvage()
+        self.lost = True
+        self._roster.connections.discard(self)
+        if self in self.backend.idle:
+            self.backend.idle.remove(self)
+        user, self.user = self.user, None
+        if user is not None:
+            user.upstream_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.full = True
+        if self.user is not None:
+            self.user.upstream_full()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self.user is not None:
+            self.user.upstream_drained()
+
+    def _salvage(self) -> None:
+        """Read what came before the reset.
+
+        A backend may answer in the middle of an upload and close; our next write then fails
+        although its answer is already here (RFC 9112 9.5).
+        """
+        left = _SALVAGE_MAX_BYTES
+        while left > 0 and self.user is not None:
+            try:
+                data = self.sock.recv(left, socket.MSG_DONTWAIT)
+            except OSError:
+                return
+            if not data:
+                return
+            left -= len(data)
+            self.backend.bytes_in += len(data)
+            self.user.upstream_data(data)
+
+
+class Dial:
+    """One connect under way. Calls exactly one of `opened` and `failed`, or neither once cancelled."""
+
+    __slots__ = ("_backend", "_cancelled", "_failed", "_loop", "_opened", "_roster", "_task", "_timer")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        backend: Backend,
+        timeout_s: float,
+        *,
+        opened: Callable[[UpstreamConnection], None],
+        failed: Callable[[int], None],
+        roster: Roster,
+    ) -> None:
+        self._loop = loop
+        self._backend = backend
+        self._opened = opened
+        self._failed = failed
+        self._roster = roster
+        self._cancelled = False
+        self._task = loop.create_task(self._run())
+        roster.dials.add(self._task)
+        self._task.add_done_callback(roster.dials.discard)
+        self._timer = loop.call_later(timeout_s, self._task.cancel)
+
+    def cancel(self) -> None:
+        """Give up without telling anybody."""
+        self._cancelled = True
+        self._timer.cancel()
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        error = 0
+        try:
+            connection = await self._connect()
+        except asyncio.CancelledError:
+            error = errno.ETIMEDOUT
+        except OSError as failure:
+            error = failure.errno or errno.ECONNREFUSED
+        self._timer.cancel()
+        if self._cancelled:
+            if not error:
+                connection.abort()
+        elif error:
+            self._failed(error)
+        else:
+            self._opened(connection)
+
+    async def _connect(self) -> UpstreamConnection:
+        backend = self._backend
+        sock = socket.socket(backend.family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await self._loop.sock_connect(sock, backend.sockaddr)
+        except BaseException:
+            sock.close()
+            raise
+        connection = UpstreamConnection(sock, backend, self._roster)
+        try:
+            if backend.family == socket.AF_UNIX:
+                await self._loop.create_unix_connection(lambda: connection, sock=sock)
+            else:
+                await self._loop.create_connection(lambda: connection, sock=sock)
+        except BaseException:
+            self._roster.connections.discard(connection)
+            sock.close()
+            raise
+        return connection

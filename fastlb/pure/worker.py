@@ -1,0 +1,159 @@
+"""What all connections of one event loop share: the plan, the counts, and who is there."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from fastlb.model.address import Address
+from fastlb.model.config import EngineConfig
+from fastlb.model.errors import ConfigError
+from fastlb.model.events import EventKind
+from fastlb.model.limits import BACKENDS_MAX
+from fastlb.model.plan import Plan
+from fastlb.pure.accounting import Accounts
+from fastlb.pure.balancer import Balancer
+from fastlb.pure.upstream import Backend, Roster
+
+
+class Client(Protocol):
+    """A client connection, as the worker sees it."""
+
+    def drain(self) -> None:
+        """Close as soon as no exchange is open."""
+
+    def kill(self) -> None:
+        """Reset now."""
+
+
+class Counted(Protocol):
+    """An exchange, as the worker sees it: the slot it holds a unit of, or -1."""
+
+    slot: int
+
+
+class Worker:
+    """The one worker of the pure engine; everything in it runs in the loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: EngineConfig) -> None:
+        self.loop = loop
+        self.config = config
+        self.timeouts = config.timeouts
+        self.limits = config.limits
+        self.via = config.via.encode("latin-1")
+        self.accounts = Accounts(loop, config.access_format)
+        self.balancer = Balancer(config.seed)
+        self.plan = Plan()
+        self.backends: dict[int, Backend] = {}
+        self.clients: set[Client] = set()
+        self.exchanges: set[Counted] = set()
+        self.roster = Roster()
+        self.draining = False
+        self.on_room: list[Callable[[], None]] = []  # told when a client has left
+        self._quiet = asyncio.Event()
+
+    # --- backends ---------------------------------------------------------------------------
+
+    def add_backend(self, address: Address, label: str) -> int:
+        """See Engine.add_backend."""
+        if not address.is_numeric:
+            raise ConfigError("backend.address", str(address), "numeric or a UNIX socket")
+        for backend in self.backends.values():
+            if backend.address == address:
+                backend.removed = False
+                backend.label = label
+                return backend.slot
+        if len(self.backends) >= BACKENDS_MAX:
+            raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX} backends")
+        slot = next(n for n in range(BACKENDS_MAX) if n not in self.backends)
+        self.backends[slot] = Backend(self.loop, slot, address, label, self.timeouts.upstream_idle_s)
+        return slot
+
+    def remove_backend(self, slot: int) -> None:
+        """See Engine.remove_backend."""
+        backend = self.backends.get(slot)
+        if backend is not None:
+            backend.removed = True
+            backend.pooling = False
+            backend.close_idle()
+            self._forget_if_unused(backend)
+
+    def publish(self, plan: Plan) -> None:
+        """See Engine.publish."""
+        self.plan = plan
+        named = {entry.slot for entry in plan.entries}
+        for slot, backend in self.backends.items():
+            backend.pooling = slot in named
+            if not backend.pooling:
+                backend.close_idle()
+        self.balancer.publish(plan)
+
+    def release(self, slot: int) -> None:
+        """Give one unit back; a removed backend is forgotten with its last one."""
+        self.balancer.release(slot)
+        backend = self.backends[slot]
+        if backend.removed:
+            self._forget_if_unused(backend)
+
+    def failed(self, backend: Backend, kind: EventKind, errno: int) -> None:
+        """Write down that a backend failed."""
+        backend.failures += 1
+        backend.failed_in_a_row += 1
+        self.accounts.event(kind, backend.slot, errno, backend.failed_in_a_row)
+
+    def _forget_if_unused(self, backend: Backend) -> None:
+        if not self.balancer.in_flight(backend.slot):
+            del self.backends[backend.slot]
+            self.balancer.forget(backend.slot)
+
+    # --- connections ------------------------------------------------------------------------
+
+    def client_lost(self, client: Client) -> None:
+        """A client connection is closed."""
+        self.clients.discard(client)
+        for tell in self.on_room:
+            tell()
+        self._tell_if_quiet()
+
+    def exchange_ended(self) -> None:
+        """An exchange is over."""
+        self._tell_if_quiet()
+
+    async def wait_quiet(self, timeout_s: float | None = None) -> bool:
+        """Wait until no client connection and no exchange is left. False after `timeout_s`."""
+        self._quiet.clear()
+        self._tell_if_quiet()
+        if self._quiet.is_set():
+            return True
+        try:
+            await asyncio.wait_for(self._quiet.wait(), timeout_s)
+        except (TimeoutError, asyncio.TimeoutError):
+            return False
+        return True
+
+    async def wait_closed(self) -> None:
+        """Wait for the loop to close every socket, which it does in its next turns."""
+        if self.roster.dials:
+            await asyncio.wait(self.roster.dials)
+        while self.clients or self.roster.connections:
+            await asyncio.sleep(0)
+
+    def drain(self) -> None:
+        """Close idle clients; the others follow after their exchange."""
+        self.draining = True
+        for client in tuple(self.clients):
+            client.drain()
+
+    def kill(self) -> None:
+        """Reset every client, and with them their exchanges; close every pool."""
+        self.draining = True
+        for client in tuple(self.clients):
+            client.kill()
+        for backend in self.backends.values():
+            backend.pooling = False
+            backend.close_idle()
+        for connection in tuple(self.roster.connections):
+            connection.abort()
+
+    def _tell_if_quiet(self) -> None:
+        if not self.clients and not self.exchanges:
+            self._quiet.set()
