@@ -69,7 +69,7 @@ def _bind_everywhere(port: int) -> socket.socket:
     except OSError as error:
         if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT):
             raise
-    return _bind_tcp("0.0.0.0", port, dual_stack=False)
+    return _bind_tcp("0.0.0.0", port, dual_stack=False)  # noqa: S104 - what `:port` asks for
 
 
 def _bind_tcp(host: str, port: int, *, dual_stack: bool) -> socket.socket:

@@ -28,6 +28,7 @@ class FakeEngine:
         self.access_dropped = 0
         self.listeners: list[tuple[socket.socket, Mode]] = []
         self.stops = 0
+        self.drains = 0
         self.drained = asyncio.Event()
         self.wake: Callable[[], None] = lambda: None
 
@@ -53,6 +54,7 @@ class FakeEngine:
         self.listeners.append((sock.dup(), mode))
 
     async def drain(self, timeout_s: float) -> bool:
+        self.drains += 1
         try:
             await asyncio.wait_for(self.drained.wait(), timeout_s)
         except asyncio.TimeoutError:
@@ -93,15 +95,19 @@ class FakeClock:
 
     async def wait(self, event: asyncio.Event, timeout_s: float) -> bool:
         until_s = self.time_s + timeout_s
-        # Turning with the loop leaves no task behind, and costs nothing that matters in a test.
-        while not event.is_set() and self.time_s < until_s:
-            await asyncio.sleep(0)
+        await until(lambda: event.is_set() or self.time_s >= until_s, every_s=0)
         return event.is_set()
 
     async def advance(self, seconds: float) -> None:
         """Let `seconds` pass, and let everybody who waited for that run."""
         self.time_s += seconds
         await settle()
+
+
+async def until(condition: Callable[[], object], every_s: float = 0.002) -> None:
+    """Wait for a condition; the time-out of the suite ends a wait in vain."""
+    while not condition():  # noqa: ASYNC110 - it has no event, and asking leaves no task behind
+        await asyncio.sleep(every_s)
 
 
 async def settle() -> None:

@@ -5,10 +5,10 @@ import os
 import time
 
 import pytest
-from support.waiting import wait_until
 
 from fastlb.control.access_log import BACKLOG_MAX_BYTES, AccessLog
 from fastlb.model.errors import StartError
+from support.waiting import wait_until
 
 
 def close(log: AccessLog) -> None:

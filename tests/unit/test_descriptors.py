@@ -25,7 +25,7 @@ def test_each_client_may_need_a_descriptor_to_a_backend(nofile, workers, connect
 
 def test_a_limit_that_allows_no_connection_is_a_start_error():
     """Running without being able to accept anything would look like a hang."""
-    with pytest.raises(StartError, match="limit of 70 open files is too low for 1 workers.*ulimit -n"):
+    with pytest.raises(StartError, match=r"limit of 70 open files is too low for 1 workers.*ulimit -n"):
         connection_limit(70, 1)
 
 

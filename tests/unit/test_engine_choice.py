@@ -48,7 +48,7 @@ def test_auto_takes_the_pure_engine_off_linux(monkeypatch):
 
 def test_a_native_engine_that_was_asked_for_and_is_missing_is_an_error(no_native):
     """Running ten times slower than asked would be a bad surprise."""
-    with pytest.raises(EngineUnavailableError, match="--engine native: .*--engine pure"):
+    with pytest.raises(EngineUnavailableError, match=r"--engine native: .*--engine pure"):
         seam.load(EngineChoice.NATIVE)
 
 

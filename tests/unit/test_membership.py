@@ -331,7 +331,7 @@ class TestSlowStart:
         """A pool whose backend a has just come back while the others carry 40 exchanges each."""
         pool = Pool(*options, rise=1, fall=1)
         pool.probe("abc"[: len(options)], PASS)
-        pool.engine.in_flight = {slot: 40 for slot in range(1, len(options))}
+        pool.engine.in_flight = dict.fromkeys(range(1, len(options)), 40)
         pool.probe("a", FAIL, PASS)
         return pool
 

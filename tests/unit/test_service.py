@@ -5,11 +5,10 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from fakes import FakeEngine, Lines
+from fakes import FakeEngine, Lines, until
 
 import fastlb.control.service as service
 from fastlb.control.service import Supervisor
@@ -84,12 +83,6 @@ def run(work, settings: Config | None = None) -> Lines:
 
 async def nothing(supervisor: Supervisor) -> None:
     """A supervisor that is only started and stopped."""
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition; the time-out of the suite ends a wait in vain."""
-    while not condition():
-        await asyncio.sleep(0.002)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from fakes import FakeEngine
+from fakes import FakeEngine, until
 
 import fastlb.control.service as service
 import fastlb.control.supervisor as process
@@ -68,18 +68,9 @@ def test_a_second_signal_stops_at_once(capfd):
     def ready(supervisor):
         async def press_twice():
             kill(signal.SIGINT)
-            while supervisor.engine.drained.is_set() or not supervisor.engine_draining:
-                await asyncio.sleep(0.001)
+            await until(lambda: supervisor.engine.drains)
             kill(signal.SIGINT)
 
-        supervisor.engine_draining = False
-        drain = supervisor.engine.drain
-
-        async def noted(timeout_s):
-            supervisor.engine_draining = True
-            return await drain(timeout_s)
-
-        supervisor.engine.drain = noted
         tasks.append(asyncio.ensure_future(press_twice()))
 
     tasks: list[asyncio.Future] = []
@@ -114,8 +105,7 @@ def test_sigusr1_opens_the_access_log_anew(tmp_path):
         async def rotate():
             path.rename(tmp_path / "old")
             kill(signal.SIGUSR1)
-            while not path.exists():
-                await asyncio.sleep(0.001)
+            await until(path.exists)
             supervisor.engine.drained.set()
             kill(signal.SIGTERM)
 
