@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -57,6 +58,9 @@ def main() -> int:
     if lacking:
         print(f"benchmarks: the load or the origin is missing: {lacking}", file=sys.stderr)
         return 2
+    machine.allow_descriptors()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     keys = frozenset(options.only or KEYS)
     complete = not options.only and not options.quick
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _FULL_ROUNDS)

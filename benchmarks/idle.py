@@ -1,7 +1,6 @@
 """Memory of a balancer per idle client: open many, let each ask once, and look again."""
 
 import contextlib
-import resource
 import socket
 import time
 
@@ -20,7 +19,6 @@ def bytes_per_client(port: int, pid: int, clients: int) -> float:
     the client's side; in TCP mode each session holds its upstream connection too.
     Raises: OSError if the balancer refuses or closes one.
     """
-    _allow_descriptors(clients + 100)
     with contextlib.ExitStack() as warm:
         for _ in range(_WARM_CLIENTS):
             warm.enter_context(_idle_client(port))
@@ -56,9 +54,3 @@ def _settled_bytes(pid: int) -> int:
             break
         last = now
     return last
-
-
-def _allow_descriptors(wanted: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))

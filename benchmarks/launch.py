@@ -71,13 +71,15 @@ def running(command: Command, *, cpu: int, run_dir: Path, name: str) -> Iterator
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a program started by `running`: SIGTERM, then SIGKILL to what is left of its session."""
-    if process.poll() is None:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_TIMEOUT_S)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # session leader: the pid is the group's number
-    process.wait()
+    try:
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIMEOUT_S)
+    finally:  # a second Ctrl-C ends the patience above, not what follows
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # session leader: the pid is the group's number
+        process.wait()
 
 
 def wait_until_serving(port: int, pid: int, *, errors: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import subprocess
 from pathlib import Path
 
@@ -19,12 +20,20 @@ def cpus() -> tuple[int, int]:
     return allowed[0], allowed[1]
 
 
+def allow_descriptors() -> int:
+    """Raise the fd limit to what is allowed, for this process and all it starts; the new limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
 def facts() -> dict[str, str | int]:
     """What the figures depend on, apart from the programs compared."""
     return {
         "cpu": _cpu_model(),
         "cpus": os.cpu_count() or 0,
         "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "kernel": platform.release(),
         "python": platform.python_version(),
         "commit": _commit(),

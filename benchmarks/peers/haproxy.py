@@ -8,23 +8,27 @@ four times the CPU). Pipes of 1 MiB pay in TCP mode only.
 
 import importlib.util
 import os
+import resource
 import subprocess
 from pathlib import Path
 
 from benchmarks.launch import Command
 from benchmarks.work import Work
 
+# HAProxy refuses to start unless it may open two descriptors for each and some pipes.
+_CONNECTIONS = 6000
+
 _CONFIG = """\
 global
     nbthread 1
-    maxconn 6000
+    maxconn {connections}
     {pipes}
     {log_target}
 
 defaults
     mode {mode}
     {log}
-    maxconn 6000
+    maxconn {connections}
     timeout connect 3s
     timeout client 120s
     timeout server 120s
@@ -70,6 +74,7 @@ class HAProxy:
             _CONFIG.format(
                 mode="http" if work.http else "tcp",
                 port=work.port,
+                connections=min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3),
                 splice="splice-response" if work.bulk else "splice-auto",
                 pipes="tune.pipesize 1048576" if work.bulk and not work.http else "",
                 http="http-reuse always\n    option forwardfor" if work.http else "",
