@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from benchmarks.report import markdown
 from benchmarks.results import Results
 from benchmarks.run import run
 from benchmarks.scenarios import KEYS, LOADS
+from benchmarks.targets import verdicts
 from benchmarks.turn import PEERS
 
 _RESULTS = Path(__file__).with_name("results")
@@ -97,7 +99,8 @@ def _publish(results: Results, keys: frozenset[str], *, complete: bool) -> None:
     name = "latest" if complete else "partial"
     text = markdown(results, keys)
     (_RESULTS / f"{name}.md").write_text(text)
-    (_RESULTS / f"{name}.json").write_text(json.dumps(results.as_json(), indent=1) + "\n")
+    values = {**results.as_json(), "verdicts": [asdict(one) for one in verdicts(results, keys)]}
+    (_RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
     print(text)
     picture = _CHART if complete else _RESULTS / "partial.png"
     if chart.missing():

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.results import Results
 from benchmarks.scenarios import LOADS, NATIVE, PROXIES, Scenario
 
-_COLOURS = {NATIVE: "#1f6f43", "HAProxy": "#8fa3b5", "nginx": "#b9c6d2", "Envoy": "#dde4ea"}
+_COLOURS = {NATIVE: "#1f6f43", "HAProxy": "#7f95aa", "nginx": "#b3c1ce", "Envoy": "#d3dbe3"}
 _BAR = 0.2
 _TITLE = "CPU time of the balancer per request, microseconds (less is better)"
 
@@ -34,15 +34,15 @@ def draw(results: Results, path: Path) -> None:
     figure, axes = pyplot.subplots(
         len(groups),
         1,
-        figsize=(9, 1.6 + 0.95 * len(loads)),
+        figsize=(9, 1.6 + 0.72 * len(loads)),
         height_ratios=[len(group) for group in groups],
         squeeze=False,
         layout="constrained",
     )
     for axis, group in zip(axes[:, 0], groups, strict=True):
         _bars(axis, group, results)
-    axes[0, 0].set_title(_TITLE, loc="left", fontsize=11)
-    axes[0, 0].legend(loc="lower right", frameon=False, fontsize=9)
+    figure.suptitle(_TITLE, fontsize=11)
+    axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(PROXIES), frameon=False, fontsize=9)
     figure.supxlabel(_caption(results), fontsize=7, color="#666666")
     figure.savefig(path, dpi=144)
     pyplot.close(figure)
