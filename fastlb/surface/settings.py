@@ -25,6 +25,7 @@ from fastlb.model.limits import WORKERS_MAX, LimitConfig
 from fastlb.surface.backend_text import parse_backend_text
 from fastlb.surface.durations import parse_duration
 from fastlb.surface.flags import FLAGS
+from fastlb.surface.host_names import refuse_impossible_host
 from fastlb.surface.numbers import parse_whole
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -164,6 +165,7 @@ def _listeners(typed: Typed, mode: Mode) -> tuple[ListenerConfig, ...]:
         raise ConfigError("--listen", "", "given: add one, such as --listen :8080")
     addresses = [parse_listen(text, path="--listen") for text in texts]
     for place, address in enumerate(addresses):
+        refuse_impossible_host(address, texts[place], path="--listen")
         # Port 0 is a new port each time.
         if address in addresses[:place] and (address.port or address.is_unix):
             raise ConfigError("--listen", texts[place], "an address to give twice")

@@ -253,8 +253,7 @@ def test_port_in_use_is_said(engine):
         (["--listen", "203.0.113.7:8080", "--backend", "127.0.0.1:9001"], "--listen"),
         (["--listen", "no-such-host.invalid:80", "--backend", "127.0.0.1:9001"], "--listen"),
         (["--listen", "127.0.0.1:0", "--backend", "no-such-host.invalid:9001"], "--backend"),
-        (["--listen", "127.0.0.1:0", "--backend", f"{'x' * 300}:9001"], "--backend"),
-        (["--listen", "127.0.0.1:0", "--backend", "a..b:9001"], "--backend"),
+        (["--listen", "127.0.0.1:0", "--backend", f"{'x.' * 200}invalid:9001"], "--backend"),
         (["--listen", "unix:/no/such/directory/s", "--backend", "127.0.0.1:9001"], "--listen"),
         (
             [

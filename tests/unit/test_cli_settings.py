@@ -208,6 +208,16 @@ def test_the_same_thing_twice_is_refused(repeated, flag):
     assert refused.value.path == flag
 
 
+@pytest.mark.parametrize("host", ["a..b", ".a", "x" * 64])
+@pytest.mark.parametrize("flag", ["--listen", "--backend"])
+def test_host_name_that_cannot_exist_is_bad_input(flag, host):
+    """The resolver of Python raises UnicodeError for these, long after the flags were read."""
+    with pytest.raises(ConfigError, match="host name") as refused:
+        read(repeated=LISTEN | {flag: (f"{host}:80",)})
+
+    assert refused.value.path == flag
+
+
 def test_two_listeners_may_leave_the_port_to_the_kernel():
     """Port 0 is a different port each time."""
     config = read(repeated={"--listen": (":0", ":0"), "--backend": ("a:1",)})
