@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import cast
 
 CHECK_PATH = "/healthy"
 _HEAD_MAX_BYTES = 16_384
@@ -15,7 +16,7 @@ class Backend:
     delay_s: float
     answered: int = 0
     server: asyncio.Server | None = None
-    streams: set[asyncio.StreamWriter] = field(default_factory=set)
+    serving: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     @property
     def port(self) -> int:
@@ -30,23 +31,25 @@ class Backend:
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_HEAD_MAX_BYTES)
 
     async def close(self) -> None:
-        """Stop listening and end open connections."""
+        """Stop listening, and end open connections once their answer is out."""
         if self.server is None:
             return
         self.server.close()
-        for writer in self.streams:
+        for writer in self.serving.values():
             writer.close()
+        await asyncio.gather(*self.serving)
         await self.server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.streams.add(writer)
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self.serving[task] = writer
         try:
             while await self._answer(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass  # the balancer has closed the connection, or somebody sends what no demo needs
         finally:
-            self.streams.discard(writer)
+            del self.serving[task]
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -58,6 +61,8 @@ class Backend:
             await asyncio.sleep(self.delay_s)
             self.answered += 1
             body = f"Hello from {self.name}, request {self.answered}.\n".encode()
+        if writer.is_closing():
+            return False
         # A body is not read, so a request that has one ends its connection.
         fields = head.lower()
         last = b"\r\ncontent-length:" in fields or b"\r\ntransfer-encoding:" in fields
