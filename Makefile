@@ -6,6 +6,8 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON_IN := $(VENV)/bin/python
 PIP := $(PYTHON_IN) -m pip --disable-pip-version-check
+# cython-lint calls pycodestyle by name.
+export PATH := $(abspath $(VENV)/bin):$(PATH)
 NATIVE := $(wildcard fastlb/native/*.pyx fastlb/native/*.pxd fastlb/native/*.h)
 # As many open files as allowed: the tests and the benchmarks hold thousands of connections.
 MORE_FILES := ulimit -n "$$(ulimit -Hn)"
@@ -52,7 +54,7 @@ clean:
 
 # Stamps: a target is made again when what it was made from is newer.
 $(VENV)/made:
-	python=$$(ci/find-python.sh) && "$$python" -m venv $(VENV)
+	python=$$(PYTHON='$(PYTHON)' ci/find-python.sh) && "$$python" -m venv $(VENV)
 	touch $@
 
 $(VENV)/has-build: $(VENV)/made ci/requirements-build.txt ci/requirements-run.txt
