@@ -69,7 +69,7 @@ class Results:
         peers = [turns for peer, turns in names.items() if peer not in NOT_PEERS]
         ratios = []
         for index, one in enumerate(names.get(name, ())):
-            others = [turns[index].cpu_us for turns in peers if index < len(turns) and turns[index]]
+            others = [other.cpu_us for turns in peers for other in turns[index : index + 1] if other]
             if one and others:
                 ratios.append(one.cpu_us / min(others))
         return ratios
