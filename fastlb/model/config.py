@@ -184,6 +184,8 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _check("workers", self.workers, 1, WORKERS_MAX)
+        if len(self.via) > 64 or not all(c.isascii() and (c.isalnum() or c in "-._:") for c in self.via):
+            raise ConfigError("via", self.via, "a name or host of at most 64 letters, digits and -._:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

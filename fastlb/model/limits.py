@@ -43,7 +43,7 @@ class LimitConfig:
         for name, low, high in (
             ("header_bytes", 1024, 65_536),
             ("line_bytes", 64, 65_536),
-            ("fields", 1, 1000),
+            ("fields", 1, 256),
             ("connections", 0, 10_000_000),
             ("queue_depth", 0, 1_000_000),
         ):

@@ -1,0 +1,571 @@
+"""See balancer.pxd for the order, and model/contract.py for what is promised to Python."""
+
+import os
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from fastlb.native.types cimport spin_lock, spin_t, spin_unlock, waiter_t
+
+from fastlb.model.errors import ConfigError, NoBackendError
+from fastlb.model.plan import Pick, Plan
+
+cdef uint32_t SLOTS_MAX = 1 << 20
+PICKS = {Pick.LEAST_LOADED: PICK_LEAST_LOADED, Pick.CYCLE: PICK_CYCLE, Pick.RANDOM: PICK_RANDOM}
+
+
+# ---- order and heap -------------------------------------------------------------------------
+
+cdef inline bint before(const heap_entry_t* a, const heap_entry_t* b) noexcept nogil:
+    cdef uint64_t left, right
+    if a.load == 1 or b.load == 1:
+        if a.load != b.load:
+            return a.load == 1
+    else:
+        left = <uint64_t> a.load * b.weight
+        right = <uint64_t> b.load * a.weight
+        if left != right:
+            return left < right
+    if a.picked_tick != b.picked_tick:
+        return a.picked_tick < b.picked_tick
+    return a.slot < b.slot
+
+
+cdef inline void heap_put(balancer_t* b, uint32_t at, const heap_entry_t* entry) noexcept nogil:
+    b.heap[at] = entry[0]
+    b.nodes[entry.slot].heap_at = <int32_t> at
+
+
+cdef void heap_up(balancer_t* b, uint32_t at) noexcept nogil:
+    cdef heap_entry_t moving = b.heap[at]
+    cdef uint32_t parent
+    while at > 0:
+        parent = (at - 1) >> 1
+        if not before(&moving, &b.heap[parent]):
+            break
+        heap_put(b, at, &b.heap[parent])
+        at = parent
+    heap_put(b, at, &moving)
+
+
+cdef void heap_down(balancer_t* b, uint32_t at) noexcept nogil:
+    cdef heap_entry_t moving = b.heap[at]
+    cdef uint32_t child
+    while True:
+        child = 2 * at + 1
+        if child >= b.heap_len:
+            break
+        if child + 1 < b.heap_len and before(&b.heap[child + 1], &b.heap[child]):
+            child += 1
+        if not before(&b.heap[child], &moving):
+            break
+        heap_put(b, at, &b.heap[child])
+        at = child
+    heap_put(b, at, &moving)
+
+
+cdef void heap_remove(balancer_t* b, uint32_t slot) noexcept nogil:
+    cdef uint32_t at = <uint32_t> b.nodes[slot].heap_at
+    b.nodes[slot].heap_at = -1
+    b.heap_len -= 1
+    if at != b.heap_len:
+        heap_put(b, at, &b.heap[b.heap_len])
+        heap_settle(b, at)
+
+
+cdef inline void heap_settle(balancer_t* b, uint32_t at) noexcept nogil:
+    if at > 0 and before(&b.heap[at], &b.heap[(at - 1) >> 1]):
+        heap_up(b, at)
+    else:
+        heap_down(b, at)
+
+
+cdef inline bint is_full(const node_t* node) noexcept nogil:
+    return node.max_conns != 0 and node.in_flight >= node.max_conns
+
+
+cdef void node_settle(balancer_t* b, uint32_t slot) noexcept nogil:
+    """Bring the heap up to date with what the node says now."""
+    cdef node_t* node = &b.nodes[slot]
+    cdef heap_entry_t* entry
+    cdef bint wanted = b.pick == PICK_LEAST_LOADED and node.eligible and not is_full(node)
+    if not wanted:
+        if node.heap_at >= 0:
+            heap_remove(b, slot)
+        return
+    if node.heap_at < 0:
+        node.heap_at = <int32_t> b.heap_len
+        b.heap_len += 1
+    entry = &b.heap[node.heap_at]
+    entry.picked_tick = node.picked_tick
+    entry.load = node.in_flight + 1
+    entry.weight = node.weight
+    entry.slot = slot
+    heap_settle(b, <uint32_t> node.heap_at)
+
+
+cdef bint nodes_reach(balancer_t* b, uint32_t slot) noexcept nogil:
+    """Make room for `slot`. False without memory."""
+    cdef uint32_t cap = b.node_cap if b.node_cap else 16
+    cdef node_t* nodes
+    cdef heap_entry_t* heap
+    cdef uint32_t i
+    if slot < b.node_cap:
+        return True
+    while cap <= slot:
+        cap *= 2
+    nodes = <node_t*> realloc(b.nodes, cap * sizeof(node_t))
+    if nodes == NULL:
+        return False
+    b.nodes = nodes
+    heap = <heap_entry_t*> realloc(b.heap, cap * sizeof(heap_entry_t))
+    if heap == NULL:
+        return False
+    b.heap = heap
+    memset(&nodes[b.node_cap], 0, (cap - b.node_cap) * sizeof(node_t))
+    for i in range(b.node_cap, cap):
+        nodes[i].heap_at = -1
+        nodes[i].weight = 1
+    b.node_cap = cap
+    return True
+
+
+# ---- life and plans -------------------------------------------------------------------------
+
+cdef bint balancer_init(balancer_t* b, uint64_t seed) noexcept nogil:
+    memset(b, 0, sizeof(balancer_t))
+    b.random_state = seed | 1
+    return nodes_reach(b, 0)
+
+
+cdef void balancer_free(balancer_t* b) noexcept nogil:
+    free(b.nodes)
+    free(b.heap)
+    free(b.table)
+    b.nodes = NULL
+    b.heap = NULL
+    b.table = NULL
+
+
+cdef bint balancer_plan(balancer_t* b, uint32_t pick, const uint32_t* slots, const uint32_t* weights,
+                        const uint32_t* max_conns, uint32_t count, uint32_t* table,
+                        uint32_t table_len) noexcept nogil:
+    """Take over a plan, and `table`, which was malloc()ed. Counts are kept. False without memory."""
+    cdef uint32_t i, highest = 0
+    cdef node_t* node
+    for i in range(count):
+        highest = max(highest, slots[i])
+    spin_lock(&b.lock)
+    if not nodes_reach(b, highest):
+        spin_unlock(&b.lock)
+        return False
+    for i in range(b.heap_len):
+        b.nodes[b.heap[i].slot].heap_at = -1
+    b.heap_len = 0
+    for i in range(b.node_cap):
+        b.nodes[i].eligible = False
+    b.pick = pick
+    for i in range(count):
+        node = &b.nodes[slots[i]]
+        node.weight = weights[i]
+        node.max_conns = max_conns[i]
+        node.eligible = True
+    for i in range(count):
+        node_settle(b, slots[i])
+    b.eligible_count = count
+    free(b.table)
+    b.table = table
+    b.table_len = table_len
+    if b.cursor >= table_len:
+        b.cursor = 0
+    spin_unlock(&b.lock)
+    return True
+
+
+cdef bint balancer_set(balancer_t* b, uint32_t slot, uint32_t weight, uint32_t max_conns,
+                       bint eligible) noexcept nogil:
+    """Change one backend of the plan. False without memory."""
+    spin_lock(&b.lock)
+    if not nodes_reach(b, slot):
+        spin_unlock(&b.lock)
+        return False
+    b.eligible_count += eligible
+    b.eligible_count -= b.nodes[slot].eligible
+    b.nodes[slot].weight = weight
+    b.nodes[slot].max_conns = max_conns
+    b.nodes[slot].eligible = eligible
+    node_settle(b, slot)
+    spin_unlock(&b.lock)
+    return True
+
+
+# ---- acquire and release --------------------------------------------------------------------
+
+cdef inline bint was_tried(uint32_t slot, const int32_t* tried, uint32_t tried_count) noexcept nogil:
+    cdef uint32_t i
+    for i in range(tried_count):
+        if tried[i] == <int32_t> slot:
+            return True
+    return False
+
+
+cdef int pick_least(balancer_t* b, const int32_t* tried, uint32_t tried_count) noexcept nogil:
+    """The root of the heap, with the tried ones taken out for a moment."""
+    cdef uint32_t i
+    cdef int picked
+    for i in range(tried_count):
+        if 0 <= tried[i] < <int32_t> b.node_cap and b.nodes[tried[i]].heap_at >= 0:
+            heap_remove(b, <uint32_t> tried[i])
+    picked = <int> b.heap[0].slot if b.heap_len else ACQUIRE_NONE
+    for i in range(tried_count):
+        if 0 <= tried[i] < <int32_t> b.node_cap:
+            node_settle(b, <uint32_t> tried[i])
+    return picked
+
+
+cdef int pick_from_table(balancer_t* b, const int32_t* tried, uint32_t tried_count) noexcept nogil:
+    """The slot at the cursor or at a random place, or the next one that has room."""
+    cdef uint32_t i, at, slot
+    if b.table_len == 0:
+        return ACQUIRE_NONE
+    at = b.cursor
+    if b.pick == PICK_RANDOM:
+        b.random_state ^= b.random_state << 13        # xorshift64
+        b.random_state ^= b.random_state >> 7
+        b.random_state ^= b.random_state << 17
+        at = <uint32_t> ((b.random_state >> 32) * b.table_len >> 32)
+    for i in range(b.table_len):
+        slot = b.table[at]
+        at = at + 1 if at + 1 < b.table_len else 0
+        if b.nodes[slot].eligible and not is_full(&b.nodes[slot]) and not was_tried(slot, tried, tried_count):
+            if b.pick == PICK_CYCLE:
+                b.cursor = at
+            return <int> slot
+    return ACQUIRE_NONE
+
+
+cdef int why_none(balancer_t* b, const int32_t* tried, uint32_t tried_count) noexcept nogil:
+    """Nothing can be picked: is there a backend that is only full?"""
+    cdef uint32_t i, left = b.eligible_count
+    for i in range(tried_count):
+        if 0 <= tried[i] < <int32_t> b.node_cap and b.nodes[tried[i]].eligible and left:
+            left -= 1
+    return ACQUIRE_FULL if left else ACQUIRE_NONE
+
+
+cdef int acquire_locked(balancer_t* b, const int32_t* tried, uint32_t tried_count,
+                        uint32_t* in_flight) noexcept nogil:
+    cdef node_t* node
+    cdef int picked
+    if b.pick != PICK_LEAST_LOADED:
+        picked = pick_from_table(b, tried, tried_count)
+    elif tried_count:
+        picked = pick_least(b, tried, tried_count)
+    else:
+        picked = <int> b.heap[0].slot if b.heap_len else ACQUIRE_NONE
+    if picked < 0:
+        return why_none(b, tried, tried_count)
+    node = &b.nodes[picked]
+    node.in_flight += 1
+    b.tick += 1
+    node.picked_tick = b.tick
+    in_flight[0] = node.in_flight
+    node_settle(b, <uint32_t> picked)
+    return picked
+
+
+cdef int balancer_acquire(balancer_t* b, const int32_t* tried, uint32_t tried_count,
+                          uint32_t* in_flight) noexcept nogil:
+    """Pick and count. Returns the slot, ACQUIRE_NONE or ACQUIRE_FULL.
+
+    Who comes while others wait stands behind them; only a second try goes past the queue.
+    """
+    cdef int picked = ACQUIRE_FULL
+    spin_lock(&b.lock)
+    if b.queue_head == NULL or tried_count:
+        picked = acquire_locked(b, tried, tried_count, in_flight)
+    spin_unlock(&b.lock)
+    return picked
+
+
+cdef bint balancer_release(balancer_t* b, uint32_t slot) noexcept nogil:
+    """Give one unit back. False, and nothing done, if there is none."""
+    cdef bint counted
+    spin_lock(&b.lock)
+    counted = slot < b.node_cap and b.nodes[slot].in_flight > 0
+    if counted:
+        b.nodes[slot].in_flight -= 1
+        if b.pick == PICK_LEAST_LOADED:
+            node_settle(b, slot)
+    spin_unlock(&b.lock)
+    return counted
+
+
+cdef uint32_t balancer_in_flight(balancer_t* b, uint32_t slot) noexcept nogil:
+    cdef uint32_t found
+    spin_lock(&b.lock)
+    found = b.nodes[slot].in_flight if slot < b.node_cap else 0
+    spin_unlock(&b.lock)
+    return found
+
+
+cdef int balancer_check(balancer_t* b) noexcept nogil:
+    """0 if the heap is in order and complete; otherwise the number of the rule that is broken."""
+    cdef uint32_t i, wanted = 0
+    cdef int broken = 0
+    cdef node_t* node
+    spin_lock(&b.lock)
+    for i in range(1, b.heap_len):
+        if before(&b.heap[i], &b.heap[(i - 1) >> 1]):
+            broken = 1
+    for i in range(b.node_cap):
+        node = &b.nodes[i]
+        if b.pick == PICK_LEAST_LOADED and node.eligible and not is_full(node):
+            wanted += 1
+            if node.heap_at < 0 or b.heap[node.heap_at].slot != i:
+                broken = 2
+            elif b.heap[node.heap_at].load != node.in_flight + 1:
+                broken = 3
+        elif node.heap_at >= 0:
+            broken = 4
+    if wanted != b.heap_len:
+        broken = 5
+    spin_unlock(&b.lock)
+    return broken
+
+
+# ---- the queue: exchanges that wait because everything is full --------------------------------
+
+cdef bint balancer_wait(balancer_t* b, waiter_t* waiter, uint32_t depth) noexcept nogil:
+    """Stand at the end of the queue. False if it has `depth` members already."""
+    cdef bint room
+    spin_lock(&b.lock)
+    room = b.queue_len < depth
+    if room:
+        waiter.next = NULL
+        waiter.prev = b.queue_tail
+        if b.queue_tail != NULL:
+            b.queue_tail.next = waiter
+        else:
+            b.queue_head = waiter
+        b.queue_tail = waiter
+        b.queue_len += 1
+    spin_unlock(&b.lock)
+    return room
+
+
+cdef void queue_remove(balancer_t* b, waiter_t* waiter) noexcept nogil:
+    if waiter.prev != NULL:
+        waiter.prev.next = waiter.next
+    else:
+        b.queue_head = waiter.next
+    if waiter.next != NULL:
+        waiter.next.prev = waiter.prev
+    else:
+        b.queue_tail = waiter.prev
+    b.queue_len -= 1
+
+
+cdef bint balancer_unwait(balancer_t* b, waiter_t* waiter) noexcept nogil:
+    """Leave the queue. False if it was granted meanwhile: then the caller holds a unit of
+    waiter.slot, and it is not reported by balancer_granted() any more."""
+    cdef waiter_t** place
+    cdef bint waiting = True
+    spin_lock(&b.lock)
+    place = &b.granted[waiter.worker_id]
+    while place[0] != NULL:
+        if place[0] == waiter:
+            place[0] = waiter.next
+            waiting = False
+            break
+        place = &place[0].next
+    if waiting:
+        queue_remove(b, waiter)
+    spin_unlock(&b.lock)
+    return waiting
+
+
+cdef int balancer_grant(balancer_t* b) noexcept nogil:
+    """Give room that there is to the one who waits longest.
+
+    Returns: the id of the worker to wake; -1 if nobody waits or nothing has room.
+    """
+    cdef waiter_t* waiter
+    cdef waiter_t** place
+    cdef uint32_t in_flight = 0
+    cdef int picked
+    if b.queue_head == NULL:           # a stale look: whoever queues now asks for a grant itself
+        return -1
+    spin_lock(&b.lock)
+    waiter = b.queue_head
+    picked = ACQUIRE_NONE
+    if waiter != NULL:
+        picked = acquire_locked(b, NULL, 0, &in_flight)
+    if picked >= 0:
+        queue_remove(b, waiter)
+        waiter.slot = <uint32_t> picked
+        waiter.in_flight = in_flight
+        waiter.next = NULL
+        place = &b.granted[waiter.worker_id]
+        while place[0] != NULL:
+            place = &place[0].next
+        place[0] = waiter
+    spin_unlock(&b.lock)
+    return <int> waiter.worker_id if picked >= 0 else -1
+
+
+cdef waiter_t* balancer_granted(balancer_t* b, uint32_t worker_id) noexcept nogil:
+    """The next waiter of this worker that was granted a unit, or NULL."""
+    cdef waiter_t* waiter
+    spin_lock(&b.lock)
+    waiter = b.granted[worker_id]
+    if waiter != NULL:
+        b.granted[worker_id] = waiter.next
+    spin_unlock(&b.lock)
+    return waiter
+
+
+# ---- for Python -----------------------------------------------------------------------------
+
+cdef class Balancer:
+    """See model.contract.Balancer. Thread-safe."""
+
+    def __cinit__(self, *args, **named):
+        if not balancer_init(&self.core, int.from_bytes(os.urandom(8), "little")):
+            raise MemoryError
+
+    def __init__(self, seed=None):
+        if seed is not None:
+            self.core.random_state = <uint64_t> seed | 1
+
+    def __dealloc__(self):
+        balancer_free(&self.core)
+
+    cdef int slot_check(self, object slot) except -1:
+        if not 0 <= slot < SLOTS_MAX:
+            raise ConfigError("slot", slot, f"from 0 to {SLOTS_MAX - 1}")
+        return 0
+
+    def publish(self, plan: Plan) -> None:
+        """Use `plan` from the next pick on. O(n log n), under the lock."""
+        cdef uint32_t count = len(plan.entries), table_len = len(plan.table), i, pick = PICKS[plan.pick]
+        cdef uint32_t* numbers = <uint32_t*> PyMem_Malloc((3 * count + 1) * sizeof(uint32_t))
+        cdef uint32_t* table = NULL
+        cdef bint taken
+        if numbers == NULL:
+            raise MemoryError
+        try:
+            for i, entry in enumerate(plan.entries):
+                self.slot_check(entry.slot)
+                numbers[i] = entry.slot
+                numbers[count + i] = entry.weight
+                numbers[2 * count + i] = entry.max_conns
+            if table_len:
+                table = <uint32_t*> realloc(NULL, table_len * sizeof(uint32_t))
+                if table == NULL:
+                    raise MemoryError
+                for i in range(table_len):
+                    table[i] = plan.table[i]
+            with nogil:
+                taken = balancer_plan(&self.core, pick, numbers, numbers + count, numbers + 2 * count,
+                                      count, table, table_len)
+            if not taken:
+                free(table)
+                raise MemoryError
+        finally:
+            PyMem_Free(numbers)
+
+    def acquire(self, tried=()) -> int:
+        """Pick the least loaded backend that is not in `tried` and count one more exchange on it.
+
+        Returns: the slot.
+        Order:   idle first, then (n + 1) / weight, compared by cross-multiplication.
+        Ties:    the backend picked longest ago, identically in both engines.
+        Cost:    O(log n) in backends, no allocation unless something was tried, one short lock.
+        Raises:  NoBackendError if every backend is out, full or tried.
+        """
+        cdef int32_t excluded[64]
+        cdef uint32_t count = 0, in_flight = 0
+        cdef int picked
+        for slot in tried:
+            if count == 64:
+                raise ValueError("at most 64 backends can be excluded")
+            excluded[count] = slot
+            count += 1
+        with nogil:
+            picked = balancer_acquire(&self.core, excluded, count, &in_flight)
+        if picked < 0:
+            raise NoBackendError("every backend is down, draining, full or tried")
+        return picked
+
+    def release(self, slot: int) -> None:
+        """Give one unit back. O(log n). Raises ValueError if nothing was in flight."""
+        if slot < 0 or not balancer_release(&self.core, slot):
+            raise ValueError(f"nothing is in flight on slot {slot}")
+
+    def in_flight(self, slot: int) -> int:
+        """Exchanges counted on `slot` now."""
+        return balancer_in_flight(&self.core, slot)
+
+    def verify(self) -> None:
+        """Raise AssertionError if the inner order is broken. O(n)."""
+        broken = balancer_check(&self.core)
+        if broken:
+            raise AssertionError(f"balancer rule {broken} is broken")
+
+
+cdef class LeastLoaded(Balancer):
+    """A balancer over slots 0..n-1 with a plan of its own: see model.contract.LeastLoaded."""
+
+    cdef list weights
+    cdef list limits
+    cdef set drained
+
+    def __init__(self, weights, max_conns=()):
+        self.weights = list(weights)
+        self.limits = list(max_conns) or [0] * len(self.weights)
+        self.drained = set()
+        if len(self.limits) != len(self.weights):
+            raise ConfigError("max_conns", len(self.limits), "one for each weight")
+        for slot in reversed(range(len(self.weights))):
+            self.change(slot)
+
+    cdef change(self, slot):
+        weight = self.weights[slot]
+        eligible = weight > 0 and slot not in self.drained
+        if not balancer_set(&self.core, slot, max(weight, 1), self.limits[slot], eligible):
+            raise MemoryError
+
+    def drain(self, slot: int) -> None:
+        """Pick it no more; what is in flight stays counted. O(log n)."""
+        self.drained.add(slot)
+        self.change(slot)
+
+    def restore(self, slot: int) -> None:
+        """Pick it again. O(log n)."""
+        self.drained.discard(slot)
+        self.change(slot)
+
+    def set_weight(self, slot: int, weight: int) -> None:
+        """Change its share of the traffic; 0 drains it. O(log n)."""
+        if weight < 0:
+            raise ConfigError("weight", weight, "0 or more")
+        self.weights[slot] = weight
+        self.change(slot)
+
+    def churn(self, rounds: int) -> None:
+        """Acquire and release `rounds` times in one loop without the GIL."""
+        cdef uint64_t left = rounds
+        cdef uint32_t in_flight = 0
+        cdef int picked
+        with nogil:
+            while left:
+                picked = balancer_acquire(&self.core, NULL, 0, &in_flight)
+                if picked < 0:
+                    break
+                balancer_release(&self.core, <uint32_t> picked)
+                left -= 1
+        if left:
+            raise NoBackendError("every backend is down, draining or full")

@@ -1,0 +1,119 @@
+"""Memory for bytes in flight, in three sizes, from a pool of the worker's own.
+
+SMALL holds the usual request head; LARGE what one read may leave behind; WHOLE the longest head
+there may be with the fields that are added to it.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memmove
+
+from fastlb.native.types cimport buffer_t, worker_t
+
+cdef enum:
+    BUFFER_SMALL_BYTES = 2048
+    BUFFER_LARGE_BYTES = 16384
+    BUFFER_WHOLE_BYTES = 147456
+    BUFFER_KEPT_SMALL = 1024
+    BUFFER_KEPT_LARGE = 64
+    BUFFER_KEPT_WHOLE = 4
+
+
+cdef inline uint8_t* buffer_bytes(buffer_t* buffer) noexcept nogil:
+    return <uint8_t*> (buffer + 1)
+
+
+cdef inline uint32_t buffer_length(buffer_t* buffer) noexcept nogil:
+    return buffer.end - buffer.start
+
+
+cdef inline buffer_t* buffer_take(worker_t* worker, size_t want_bytes) noexcept nogil:
+    """An empty buffer for at least `want_bytes`; NULL if that is too much or memory is short."""
+    cdef buffer_t* buffer
+    cdef uint32_t size_class, cap
+    if want_bytes <= BUFFER_SMALL_BYTES:
+        size_class = 0
+        cap = BUFFER_SMALL_BYTES
+    elif want_bytes <= BUFFER_LARGE_BYTES:
+        size_class = 1
+        cap = BUFFER_LARGE_BYTES
+    elif want_bytes <= BUFFER_WHOLE_BYTES:
+        size_class = 2
+        cap = BUFFER_WHOLE_BYTES
+    else:
+        return NULL
+    buffer = worker.buffers[size_class]
+    if buffer != NULL:
+        worker.buffers[size_class] = buffer.next
+        worker.buffer_count[size_class] -= 1
+    else:
+        buffer = <buffer_t*> malloc(sizeof(buffer_t) + cap)
+        if buffer == NULL:
+            return NULL
+        buffer.size_class = size_class
+        buffer.cap_bytes = cap
+    buffer.next = NULL
+    buffer.start = buffer.end = 0
+    return buffer
+
+
+cdef inline void buffer_give(worker_t* worker, buffer_t* buffer) noexcept nogil:
+    cdef uint32_t size_class = buffer.size_class
+    cdef uint32_t kept = BUFFER_KEPT_SMALL
+    if size_class == 1:
+        kept = BUFFER_KEPT_LARGE
+    elif size_class == 2:
+        kept = BUFFER_KEPT_WHOLE
+    if worker.buffer_count[size_class] >= kept:
+        free(buffer)
+        return
+    buffer.next = worker.buffers[size_class]
+    worker.buffers[size_class] = buffer
+    worker.buffer_count[size_class] += 1
+
+
+cdef inline bint buffer_append(worker_t* worker, buffer_t** place, const uint8_t* more,
+                               size_t len) noexcept nogil:
+    """Add `len` bytes to the buffer at `place`, which may be NULL and may be replaced by a
+    larger one. False, and nothing changed, if it would grow past BUFFER_WHOLE_BYTES."""
+    cdef buffer_t* old = place[0]
+    cdef buffer_t* grown
+    cdef uint32_t had = 0
+    if len == 0:
+        return True
+    if old != NULL:
+        had = buffer_length(old)
+        if old.cap_bytes - old.end < len and old.cap_bytes - had >= len:
+            memmove(buffer_bytes(old), buffer_bytes(old) + old.start, had)
+            old.start = 0
+            old.end = had
+    if old == NULL or old.cap_bytes - old.end < len:
+        grown = buffer_take(worker, had + len)
+        if grown == NULL:
+            return False
+        if old != NULL:
+            memcpy(buffer_bytes(grown), buffer_bytes(old) + old.start, had)
+            grown.end = had
+            buffer_give(worker, old)
+        place[0] = old = grown
+    memcpy(buffer_bytes(old) + old.end, more, len)
+    old.end += <uint32_t> len
+    return True
+
+
+cdef inline void buffer_drop(worker_t* worker, buffer_t** place) noexcept nogil:
+    """Give the buffer at `place` back, if there is one."""
+    if place[0] != NULL:
+        buffer_give(worker, place[0])
+        place[0] = NULL
+
+
+cdef inline void buffer_pool_free(worker_t* worker) noexcept nogil:
+    cdef uint32_t size_class
+    cdef buffer_t* buffer
+    for size_class in range(3):
+        while worker.buffers[size_class] != NULL:
+            buffer = worker.buffers[size_class]
+            worker.buffers[size_class] = buffer.next
+            free(buffer)
+        worker.buffer_count[size_class] = 0

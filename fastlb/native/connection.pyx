@@ -1,0 +1,226 @@
+"""See connection.pxd; the facts about the kernel are in linux.pxd."""
+
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, ENOMEM, errno
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from fastlb.native.buffer cimport (
+    BUFFER_LARGE_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
+)
+from fastlb.native.linux cimport (
+    EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP,
+    MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, TCP_NODELAY, close,
+    epoll_ctl, epoll_event, iovec, linger, msghdr, recv, send, sendmsg, setsockopt, shutdown,
+)
+from fastlb.native.slab cimport slab_give, slab_take
+from fastlb.native.timers cimport timer_arm, timer_cancel
+from fastlb.native.types cimport (
+    CONN_BROKEN, CONN_EOF, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE, CONN_TCP,
+    ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_TCP_CLIENT, SCRATCH_BYTES, STEP_AGAIN,
+    STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t, counter_add_shared, role_t, step_t,
+    worker_t,
+)
+
+
+cdef connection_t* connection_open(worker_t* worker, int fd, role_t role) noexcept nogil:
+    """Own `fd` and register it once, for both directions. NULL without memory; `fd` stays open."""
+    cdef connection_t* conn = <connection_t*> slab_take(&worker.connections)
+    cdef epoll_event event
+    cdef uint32_t index, generation
+    if conn == NULL:
+        return NULL
+    index = conn.index
+    generation = conn.generation
+    memset(conn, 0, sizeof(connection_t))
+    conn.index = index
+    conn.generation = generation
+    conn.fd = fd
+    conn.role = role
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+    event.data.u64 = (<unsigned long long> generation << 32) | index
+    if epoll_ctl(worker.epfd, EPOLL_CTL_ADD, fd, &event) != 0:
+        conn.role = ROLE_FREE
+        slab_give(&worker.connections, conn)
+        return NULL
+    return conn
+
+
+cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Close the descriptor (with FIN if nothing unread is left) and give everything back."""
+    timer_cancel(worker, conn)
+    if conn.role == ROLE_HTTP_CLIENT or conn.role == ROLE_TCP_CLIENT or conn.role == ROLE_LINGER:
+        counter_add_shared(worker.clients_total, <unsigned long long> -1)
+    buffer_drop(worker, &conn.inbox)
+    buffer_drop(worker, &conn.outbox)
+    free(conn.head)
+    conn.head = NULL
+    close(conn.fd)
+    conn.fd = -1
+    conn.role = ROLE_FREE
+    slab_give(&worker.connections, conn)
+
+
+cdef void connection_reset(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Close with RST, so that the peer does not take what it has for everything."""
+    cdef linger at_once
+    if conn.flags & CONN_TCP:
+        at_once.l_onoff = 1
+        at_once.l_linger = 0
+        setsockopt(conn.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
+    connection_close(worker, conn)
+
+
+cdef void connection_note(connection_t* conn, uint32_t events) noexcept nogil:
+    """Remember what epoll reported. Being writable needs no flag: who has something to send tries."""
+    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        conn.flags |= CONN_READABLE
+    if events & EPOLLRDHUP:
+        conn.flags |= CONN_HANGUP
+    if events & (EPOLLHUP | EPOLLERR):
+        conn.flags |= CONN_HANGUP | CONN_BROKEN
+
+
+cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) noexcept nogil:
+    """One recv(). Returns the bytes, 0 for the end, or -errno; -EAGAIN when there is nothing."""
+    cdef ssize_t n
+    while True:
+        n = recv(conn.fd, into, len, 0)
+        if n > 0:
+            if <size_t> n < len and not conn.flags & CONN_HANGUP:
+                conn.flags &= ~CONN_READABLE         # a short read has emptied the queue
+            return n
+        if n == 0:
+            conn.flags |= CONN_EOF
+            conn.flags &= ~CONN_READABLE
+            return 0
+        if errno == EINTR:
+            continue
+        conn.flags &= ~CONN_READABLE
+        conn.error = errno
+        return -errno
+
+
+cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces, uint32_t count) noexcept nogil:
+    """Send all pieces with one system call; what the kernel refuses waits in the outbox.
+
+    Returns: STEP_AGAIN if all is sent, STEP_BLOCKED if something waits, STEP_FAILED (conn.error).
+    """
+    cdef msghdr message
+    cdef size_t total = 0, skip
+    cdef ssize_t n = 0
+    cdef uint32_t i
+    cdef int one = 1
+    for i in range(count):
+        total += pieces[i].iov_len
+    if total == 0:
+        return STEP_BLOCKED if conn.outbox != NULL else STEP_AGAIN
+    if conn.outbox == NULL:
+        if not conn.flags & CONN_NODELAY:
+            # Nagle holds back only a second small segment, so the first one needs no option.
+            if conn.flags & CONN_SENT_ONCE:
+                setsockopt(conn.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+                conn.flags |= CONN_NODELAY
+            conn.flags |= CONN_SENT_ONCE
+        if count > 1 and total <= BUFFER_LARGE_BYTES:
+            count = pieces_join(worker, pieces, count)
+        while True:
+            if count == 1:
+                n = send(conn.fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
+            else:
+                memset(&message, 0, sizeof(message))
+                message.msg_iov = pieces
+                message.msg_iovlen = count
+                n = sendmsg(conn.fd, &message, MSG_NOSIGNAL)
+            if n >= 0:
+                break
+            if errno == EAGAIN:
+                n = 0
+                break
+            if errno != EINTR:
+                conn.error = errno
+                return STEP_FAILED
+        if <size_t> n == total:
+            return STEP_AGAIN
+    skip = <size_t> n
+    for i in range(count):
+        if skip >= pieces[i].iov_len:
+            skip -= pieces[i].iov_len
+            continue
+        if not buffer_append(worker, &conn.outbox, <uint8_t*> pieces[i].iov_base + skip,
+                             pieces[i].iov_len - skip):
+            conn.error = ENOMEM
+            return STEP_FAILED
+        skip = 0
+    return STEP_BLOCKED
+
+
+cdef uint32_t pieces_join(worker_t* worker, iovec* pieces, uint32_t count) noexcept nogil:
+    """Put small pieces together in worker.frame: one copy costs less than a gathering send. The
+    first piece may stand at the start of worker.frame already."""
+    cdef size_t at = 0
+    cdef uint32_t i
+    for i in range(count):
+        if <uint8_t*> pieces[i].iov_base != worker.frame + at:
+            memcpy(worker.frame + at, pieces[i].iov_base, pieces[i].iov_len)
+        at += pieces[i].iov_len
+    pieces[0].iov_base = worker.frame
+    pieces[0].iov_len = at
+    return 1
+
+
+cdef step_t connection_flush(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Send what waits in the outbox. STEP_AGAIN if it is empty now, STEP_BLOCKED, STEP_FAILED."""
+    cdef ssize_t n
+    while conn.outbox != NULL:
+        n = send(conn.fd, buffer_bytes(conn.outbox) + conn.outbox.start, buffer_length(conn.outbox),
+                 MSG_NOSIGNAL)
+        if n >= 0:
+            conn.outbox.start += <uint32_t> n
+            if buffer_length(conn.outbox) == 0:
+                buffer_drop(worker, &conn.outbox)
+        elif errno == EAGAIN:
+            return STEP_BLOCKED
+        elif errno != EINTR:
+            conn.error = errno
+            return STEP_FAILED
+    return STEP_AGAIN
+
+
+cdef bint connection_quiet(connection_t* conn) noexcept nogil:
+    """True if there is nothing to read and no end: fit to be used again. One recv(MSG_PEEK)."""
+    cdef uint8_t byte
+    cdef ssize_t n = recv(conn.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+    if n < 0 and errno == EAGAIN:
+        conn.flags &= ~CONN_READABLE
+        return True
+    return False
+
+
+cdef void connection_linger(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Send FIN and read on for a while: a close with unread data would turn into an RST that
+    destroys the answer under way (RFC 9112 9.6)."""
+    if shutdown(conn.fd, SHUT_WR) != 0:
+        connection_close(worker, conn)
+        return
+    conn.role = ROLE_LINGER
+    buffer_drop(worker, &conn.inbox)
+    timer_arm(worker, conn, TIMER_LINGER)
+    if conn.flags & CONN_READABLE:
+        connection_linger_read(worker, conn)
+
+
+cdef void connection_linger_read(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Throw away what comes, up to 1 MiB in one turn, until the client's FIN."""
+    cdef int turns = 16
+    cdef ssize_t n
+    while conn.flags & CONN_READABLE and turns:
+        turns -= 1
+        n = connection_receive(conn, worker.scratch, SCRATCH_BYTES)
+        if n == -EAGAIN:
+            return
+        if n <= 0:
+            connection_close(worker, conn)
+            return
+    if turns == 0:
+        connection_close(worker, conn)

@@ -1,0 +1,489 @@
+"""The Python edge of the native engine: model.contract.Engine over worker threads.
+
+A worker thread enters `worker_run` without the GIL and leaves it when it is told to stop. Python
+reaches the workers in three ways only: letters (mailbox), the balancer (behind its lock), and the
+rings and counters that they write.
+"""
+
+import asyncio
+import os
+import threading
+
+import orjson
+
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from fastlb.native.accounting cimport access_lines, ring_advance, ring_peek
+from fastlb.native.balancer cimport Balancer, balancer_grant, balancer_in_flight, balancer_t
+from fastlb.native.linux cimport (
+    AF_INET, AF_INET6, AF_UNIX, CLOCK_MONOTONIC, CLOCK_REALTIME, EFD_CLOEXEC, EFD_NONBLOCK,
+    clock_ns, eventfd, htons, inet_pton, sockaddr_in, sockaddr_in6, sockaddr_un,
+)
+from fastlb.native.mailbox cimport mailbox_post, wake, wake_seen
+from fastlb.native.slab cimport slab_at
+from fastlb.native.types cimport (
+    LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, ROLE_FREE,
+    ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT,
+    TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE,
+    TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t, exchange_t, flag_read,
+    flag_write, settings_t, worker_t,
+)
+from fastlb.native.worker cimport worker_free, worker_init, worker_run
+
+from fastlb.model.address import Address
+from fastlb.model.config import EngineConfig, LogFormat, Mode
+from fastlb.model.errors import ConfigError, StartError
+from fastlb.model.events import Event, EventKind
+from fastlb.model.ledger import BackendCounts, Ledger, Verification
+from fastlb.model.limits import BACKENDS_MAX
+from fastlb.model.plan import Plan
+
+cdef enum:
+    BACKENDS_CHUNK = 1024
+    BACKENDS_CHUNKS = 64
+
+# Between two wake-ups of the control plane, so that a busy engine is read in batches.
+WAKE_EVERY_S = 0.05
+LINGER_S = 2.0
+ACCEPT_RETRY_S = 0.1
+POLL_S = 0.005
+EVENT_KINDS = tuple(EventKind)
+
+
+cdef class NativeEngine:
+    """See model.contract.Engine."""
+
+    name = "native"
+
+    cdef object config
+    cdef settings_t settings
+    cdef Balancer balancer
+    cdef worker_t** workers
+    cdef uint32_t worker_count
+    cdef backend_t** backends[BACKENDS_CHUNKS]
+    cdef uint32_t backend_count
+    cdef uint64_t clients_total
+    cdef uint32_t retry_after_s
+    cdef uint32_t log_armed
+    cdef int log_fd
+    cdef list threads
+    cdef dict slots
+    cdef list labels_text
+    cdef list labels_json
+    cdef object loop
+    cdef object on_wake
+    cdef object rearm
+
+    def __cinit__(self, config):
+        self.log_fd = -1
+        self.worker_count = config.workers
+        self.workers = <worker_t**> calloc(self.worker_count, sizeof(worker_t*))
+        if self.workers == NULL:
+            raise MemoryError
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.balancer = Balancer(config.seed)
+        self.threads = []
+        self.slots = {}
+        self.labels_text = []
+        self.labels_json = []
+        self.retry_after_s = 1
+        self.fill_settings(config)
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        self.free_workers()
+        free(self.workers)
+        for i in range(self.backend_count):
+            free(self.backends[i // BACKENDS_CHUNK][i % BACKENDS_CHUNK])
+        for i in range(BACKENDS_CHUNKS):
+            free(self.backends[i])
+
+    cdef void free_workers(self):
+        cdef uint32_t i
+        for i in range(self.worker_count):
+            if self.workers[i] != NULL:
+                worker_free(self.workers[i])
+                free(self.workers[i])
+                self.workers[i] = NULL
+
+    cdef fill_settings(self, config):
+        cdef settings_t* s = &self.settings
+        cdef bytes field
+        timeouts = config.timeouts
+        for timer_class, seconds in (
+            (TIMER_CONNECT, timeouts.connect_s),
+            (TIMER_HEADER, timeouts.header_s),
+            (TIMER_IDLE, timeouts.idle_s),
+            (TIMER_RESPONSE, timeouts.response_s or 0),
+            (TIMER_TUNNEL, timeouts.tunnel_s),
+            (TIMER_FIN, timeouts.fin_s),
+            (TIMER_POOL, timeouts.upstream_idle_s),
+            (TIMER_QUEUE, timeouts.queue_s),
+            (TIMER_LINGER, LINGER_S),
+            (TIMER_ACCEPT, ACCEPT_RETRY_S),
+        ):
+            s.timeout_ns[<int> timer_class] = int(seconds * 1e9)
+        s.header_bytes = config.limits.header_bytes
+        s.line_bytes = config.limits.line_bytes
+        s.fields = config.limits.fields
+        s.queue_depth = config.limits.queue_depth
+        s.connections_max = config.limits.connections
+        s.access_on = config.access_format is not None
+        s.workers = self.worker_count
+        if config.via:
+            field = f"Via: 1.0 {config.via}\r\n".encode()
+            memcpy(s.via10, <const char*> field, len(field))
+            memcpy(s.via11, <const char*> field, len(field))
+            s.via11[7] = 49
+            s.via_len = len(field)
+
+    # ---- life
+
+    async def start(self, on_wake) -> None:
+        """Start the worker threads. Raises StartError without memory or descriptors."""
+        self.loop = asyncio.get_running_loop()
+        self.on_wake = on_wake
+        self.make_workers()
+        self.loop.add_reader(self.log_fd, self.woken)
+        for index in range(self.worker_count):
+            thread = threading.Thread(target=self.run, args=(index,), name=f"fastlb-worker-{index}")
+            thread.start()
+            self.threads.append(thread)
+
+    cdef make_workers(self):
+        cdef uint32_t i
+        cdef worker_t* worker
+        cdef bint made
+        self.log_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        self.log_armed = 1
+        for i in range(self.worker_count):
+            worker = <worker_t*> calloc(1, sizeof(worker_t))
+            made = worker != NULL and worker_init(worker, i, &self.settings)
+            self.workers[i] = worker
+            if not made or self.log_fd < 0:
+                raise StartError("workers: not enough memory or descriptors")
+            worker.balancer = &self.balancer.core
+            worker.backends = self.backends
+            worker.clients_total = &self.clients_total
+            worker.retry_after_s = &self.retry_after_s
+            worker.log_armed = &self.log_armed
+            worker.log_fd = self.log_fd
+            self.settings.wake_fds[i] = worker.wake_fd
+
+    def run(self, index: int) -> None:
+        """The body of one worker thread."""
+        cdef worker_t* worker = self.workers[<int> index]
+        with nogil:
+            worker_run(worker)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Stop accepting and let open exchanges finish. True if all had ended in time."""
+        deadline = self.loop.time() + timeout_s
+        await self.post_all(LETTER_DRAIN)
+        while counter_read(&self.clients_total):
+            if self.loop.time() >= deadline:
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
+
+    async def stop(self) -> None:
+        """End at once. Idempotent."""
+        if not self.threads:
+            return
+        await self.post_all(LETTER_STOP)
+        while any(thread.is_alive() for thread in self.threads):
+            await asyncio.sleep(POLL_S)
+        for thread in self.threads:
+            thread.join()
+        self.threads = []
+        self.loop.remove_reader(self.log_fd)
+        if self.rearm is not None:
+            self.rearm.cancel()
+            self.rearm = None
+        os.close(self.log_fd)
+        self.log_fd = -1
+
+    async def post_all(self, kind: int) -> None:
+        """One letter to every worker; a full box is tried again."""
+        cdef uint32_t letter = kind
+        for index in range(len(self.threads)):
+            while not mailbox_post(self.workers[<int> index], letter, 0, 0):
+                await asyncio.sleep(POLL_S)
+
+    # ---- what the data plane has to say
+
+    def woken(self) -> None:
+        """A worker wrote something and the control plane was asleep."""
+        wake_seen(self.log_fd)
+        self.on_wake()
+        if self.rearm is None:
+            self.rearm = self.loop.call_later(WAKE_EVERY_S, self.arm)
+
+    def arm(self) -> None:
+        """Sleep again, unless something came meanwhile."""
+        self.rearm = None
+        flag_write(&self.log_armed, 1)
+        if self.something_waits():
+            flag_write(&self.log_armed, 0)
+            self.on_wake()
+            self.rearm = self.loop.call_later(WAKE_EVERY_S, self.arm)
+
+    cdef bint something_waits(self):
+        cdef uint32_t i
+        for i in range(self.worker_count):
+            if ring_peek(&self.workers[i].access) != NULL or ring_peek(&self.workers[i].events) != NULL:
+                return True
+        return False
+
+    def take_events(self) -> list:
+        """What happened since the last call, oldest first."""
+        cdef uint32_t i
+        cdef event_t* event
+        found = []
+        for i in range(self.worker_count):
+            if self.workers[i] == NULL:
+                continue
+            event = <event_t*> ring_peek(&self.workers[i].events)
+            while event != NULL:
+                found.append(Event(EVENT_KINDS[event.kind], event.slot, event.error, event.in_a_row))
+                ring_advance(&self.workers[i].events)
+                event = <event_t*> ring_peek(&self.workers[i].events)
+        return found
+
+    def take_access(self) -> bytes:
+        """Whole lines since the last call. Cost: one pass, no object for each field."""
+        cdef uint32_t i
+        cdef uint64_t offset_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC)
+        cdef bint as_json = self.config.access_format is LogFormat.JSON
+        return b"".join([
+            access_lines(&self.workers[i].access, self.labels_json, self.labels_text, as_json, offset_ns)
+            for i in range(self.worker_count) if self.workers[i] != NULL
+        ])
+
+    # ---- backends and plans
+
+    def add_backend(self, address: Address, label: str) -> int:
+        """The slot of an address; the one it had if it is known."""
+        cdef uint32_t slot
+        cdef backend_t* backend
+        if address in self.slots:
+            slot = self.slots[address]
+            self.backend(slot).known = True
+            self.set_label(slot, label)
+            return slot
+        if self.backend_count == BACKENDS_MAX:
+            raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX} addresses")
+        backend = <backend_t*> calloc(1, sizeof(backend_t))
+        if backend == NULL:
+            raise MemoryError
+        try:
+            self.fill_address(backend, address)
+            slot = self.backend_count
+            if self.backends[slot // BACKENDS_CHUNK] == NULL:
+                self.backends[slot // BACKENDS_CHUNK] = <backend_t**> calloc(BACKENDS_CHUNK, sizeof(backend_t*))
+            if self.backends[slot // BACKENDS_CHUNK] == NULL:
+                raise MemoryError
+        except BaseException:
+            free(backend)
+            raise
+        backend.slot = slot
+        backend.known = True
+        self.backends[slot // BACKENDS_CHUNK][slot % BACKENDS_CHUNK] = backend
+        self.backend_count += 1
+        self.slots[address] = slot
+        self.labels_text.append(b"")
+        self.labels_json.append(b"")
+        self.set_label(slot, label)
+        return slot
+
+    cdef backend_t* backend(self, uint32_t slot) except NULL:
+        if slot >= self.backend_count:
+            raise ConfigError("slot", slot, "of a known backend")
+        return self.backends[slot // BACKENDS_CHUNK][slot % BACKENDS_CHUNK]
+
+    cdef set_label(self, uint32_t slot, label):
+        self.labels_text[slot] = label.encode()
+        self.labels_json[slot] = orjson.dumps(label)
+
+    cdef fill_address(self, backend_t* backend, address):
+        cdef sockaddr_in* v4 = <sockaddr_in*> &backend.address
+        cdef sockaddr_in6* v6 = <sockaddr_in6*> &backend.address
+        cdef sockaddr_un* local = <sockaddr_un*> &backend.address
+        cdef bytes text
+        if address.is_unix:
+            text = os.fsencode(address.path)
+            backend.family = AF_UNIX
+            backend.address_len = sizeof(sockaddr_un)
+            local.sun_family = AF_UNIX
+            memcpy(local.sun_path, <const char*> text, len(text))
+            return
+        text = address.host.encode()
+        if inet_pton(AF_INET, text, &v4.sin_addr) == 1:
+            backend.family = v4.sin_family = AF_INET
+            v4.sin_port = htons(address.port)
+            backend.address_len = sizeof(sockaddr_in)
+        elif inet_pton(AF_INET6, text, &v6.sin6_addr) == 1:
+            backend.family = v6.sin6_family = AF_INET6
+            v6.sin6_port = htons(address.port)
+            backend.address_len = sizeof(sockaddr_in6)
+        else:
+            raise ConfigError("backend", str(address), "a numeric address or a UNIX socket")
+
+    def remove_backend(self, slot: int) -> None:
+        """Forget it once its last exchange has ended; its idle connections close now."""
+        self.backend(slot).known = False
+        self.purge()
+
+    cdef purge(self):
+        """Ask the workers to close idle connections to what is not in the plan. A full mailbox
+        already holds a letter that leads to the same."""
+        cdef uint32_t i
+        for i in range(len(self.threads)):
+            mailbox_post(self.workers[i], LETTER_PURGE, 0, 0)
+
+    def publish(self, plan: Plan) -> None:
+        """Use `plan` from the next pick on, in every worker."""
+        cdef int worker_id
+        eligible = {entry.slot for entry in plan.entries}
+        for slot in eligible:
+            flag_write(&self.backend(slot).eligible, 1)
+        self.retry_after_s = plan.retry_after_s
+        self.balancer.publish(plan)
+        for slot in range(self.backend_count):
+            if slot not in eligible:
+                flag_write(&self.backend(slot).eligible, 0)
+        self.purge()
+        worker_id = balancer_grant(&self.balancer.core)
+        while worker_id >= 0:
+            wake(self.settings.wake_fds[worker_id])
+            worker_id = balancer_grant(&self.balancer.core)
+
+    def open_listener(self, sock, mode: Mode) -> None:
+        """Accept from a listening socket in every worker; each takes a duplicate."""
+        cdef uint32_t i
+        cdef uint32_t role = ROLE_HTTP_CLIENT if mode is Mode.HTTP else ROLE_TCP_CLIENT
+        cdef int fd
+        for i in range(len(self.threads)):
+            fd = os.dup(sock.fileno())
+            if not mailbox_post(self.workers[i], LETTER_LISTEN, fd, role):
+                os.close(fd)
+                raise StartError("listen: a worker does not answer")
+
+    # ---- counters
+
+    def ledger(self) -> Ledger:
+        """The counters now, all workers together."""
+        cdef uint32_t i
+        cdef worker_t* worker
+        cdef uint64_t accepted = 0, exchanges = 0, retries = 0, bytes_in = 0, bytes_out = 0, dropped = 0
+        statuses = [0] * 6
+        for i in range(self.worker_count):
+            worker = self.workers[i]
+            if worker == NULL:
+                continue
+            accepted += counter_read(&worker.ledger.clients_opened)
+            exchanges += counter_read(&worker.ledger.exchanges)
+            retries += counter_read(&worker.ledger.retries)
+            bytes_in += counter_read(&worker.ledger.bytes_in)
+            bytes_out += counter_read(&worker.ledger.bytes_out)
+            dropped += counter_read(&worker.access.dropped)
+            for index in range(6):
+                statuses[index] += counter_read(&worker.ledger.statuses[<int> index])
+        return Ledger(
+            clients=counter_read(&self.clients_total), queued=self.balancer.core.queue_len,
+            accepted=accepted, exchanges=exchanges, retries=retries, bytes_in=bytes_in,
+            bytes_out=bytes_out, access_dropped=dropped, statuses=tuple(statuses),
+            backends=tuple(self.counts_of(slot) for slot in range(self.backend_count)),
+        )
+
+    cdef counts_of(self, uint32_t slot):
+        cdef backend_t* backend = self.backend(slot)
+        return BackendCounts(
+            slot, balancer_in_flight(&self.balancer.core, slot), counter_read(&backend.picked),
+            counter_read(&backend.connects), counter_read(&backend.failures),
+            counter_read(&backend.bytes_in), counter_read(&backend.bytes_out),
+        )
+
+    def verify(self) -> Verification:
+        """Stop the workers for an instant and compare the counters with the live objects."""
+        self.balancer.verify()
+        self.hold()
+        try:
+            return self.walk()
+        finally:
+            self.let_go()
+
+    cdef hold(self):
+        """Wait until every worker stands still."""
+        cdef uint32_t i
+        for i in range(len(self.threads)):
+            while not mailbox_post(self.workers[i], LETTER_PAUSE, 0, 0):
+                nap()
+        for i in range(len(self.threads)):
+            while not flag_read(&self.workers[i].paused):
+                nap()
+
+    cdef let_go(self):
+        cdef uint32_t i
+        for i in range(len(self.threads)):
+            flag_write(&self.workers[i].resume, 1)
+        for i in range(len(self.threads)):
+            while flag_read(&self.workers[i].paused):
+                nap()
+
+    cdef walk(self):
+        cdef uint32_t i, at
+        cdef worker_t* worker
+        cdef exchange_t* exchange
+        cdef connection_t* conn
+        walked = {}
+        exchanges = connections = 0
+        for i in range(self.worker_count):
+            worker = self.workers[i]
+            if worker == NULL:
+                continue
+            for at in range(worker.exchanges.chunk_count * SLAB_CHUNK):
+                exchange = <exchange_t*> slab_at(&worker.exchanges, at)
+                if exchange.client == NULL:
+                    continue
+                exchanges += 1
+                if exchange.flags & X_COUNTED:
+                    slot = exchange.backend.slot
+                    walked[slot] = walked.get(slot, 0) + 1
+            for at in range(worker.connections.chunk_count * SLAB_CHUNK):
+                conn = <connection_t*> slab_at(&worker.connections, at)
+                if conn.role != ROLE_FREE and conn.role != ROLE_LISTENER:
+                    connections += 1
+        for slot in self.granted_slots():
+            walked[slot] = walked.get(slot, 0) + 1
+        counted = {}
+        for slot in range(self.backend_count):
+            in_flight = balancer_in_flight(&self.balancer.core, slot)
+            if in_flight:
+                counted[slot] = in_flight
+        return Verification(counted=counted, walked=walked, exchanges=exchanges, connections=connections)
+
+    cdef list granted_slots(self):
+        """Units that the queue has given out and their exchanges have not picked up yet."""
+        cdef uint32_t i
+        found = []
+        for i in range(self.worker_count):
+            waiter = self.balancer.core.granted[i]
+            while waiter != NULL:
+                found.append(waiter.slot)
+                waiter = waiter.next
+        return found
+
+
+cdef void nap() noexcept:
+    """Let the workers run: they need a core, not the GIL."""
+    with nogil:
+        usleep(50)
+
+
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int us)

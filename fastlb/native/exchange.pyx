@@ -1,0 +1,292 @@
+"""See exchange.pxd."""
+
+from libc.errno cimport ETIMEDOUT
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from fastlb.native.accounting cimport account_exchange, account_failure
+from fastlb.native.balancer cimport (
+    ACQUIRE_FULL, ACQUIRE_NONE, balancer_acquire, balancer_grant, balancer_release, balancer_t,
+    balancer_unwait, balancer_wait,
+)
+from fastlb.native.buffer cimport buffer_drop
+from fastlb.native.connection cimport connection_close, connection_reset
+from fastlb.native.mailbox cimport wake
+from fastlb.native.relay cimport relay_close
+from fastlb.native.slab cimport slab_give, slab_take
+from fastlb.native.timers cimport timer_arm, timer_cancel
+from fastlb.native.types cimport (
+    CONN_CONNECTING, CONN_REUSED, EVENT_CONNECT_FAILED, FAIL_LOCAL, FAIL_NO_BACKEND,
+    FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, PEER_MAX_BYTES, PHASE_CONNECTING, PHASE_DATA,
+    PHASE_HEAD, PHASE_QUEUED, PHASE_REQUEST, TIMER_QUEUE, TRIES_MAX, X_COUNTED, X_HTTP,
+    X_IDEMPOTENT, X_READY, X_REPLAYABLE, X_RETRIED, X_WAITING, backend_t, connection_t,
+    counter_add, counter_add_shared, counter_clear_shared, exchange_t, worker_t,
+)
+from fastlb.native.upstream cimport (
+    backend_at, is_local_fault, upstream_connect, upstream_connected, upstream_take,
+)
+
+
+cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t flags) noexcept nogil:
+    """NULL without memory."""
+    cdef exchange_t* exchange = <exchange_t*> slab_take(&worker.exchanges)
+    cdef uint32_t index, generation
+    if exchange == NULL:
+        return NULL
+    index = exchange.index
+    generation = exchange.generation
+    # The target is the last field and is filled in only as far as its length says.
+    memset(exchange, 0, sizeof(exchange_t) - sizeof(exchange.record.target))
+    exchange.index = index
+    exchange.generation = generation
+    exchange.client = client
+    exchange.flags = flags
+    exchange.request.pipe_r = exchange.request.pipe_w = -1
+    exchange.response.pipe_r = exchange.response.pipe_w = -1
+    exchange.record.start_ns = client.since_ns
+    exchange.record.slot = -1
+    exchange.record.queue_us = exchange.record.connect_us = exchange.record.first_byte_us = -1
+    exchange.record.who = exchange.record.phase = 45
+    exchange.record.port = client.port
+    exchange.record.peer_len = client.peer_len
+    memcpy(exchange.record.peer, client.peer, client.peer_len)
+    client.exchange = exchange
+    return exchange
+
+
+cdef void exchange_close(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The end of every exchange: gives back all that it holds but its connections, and writes it
+    down. The upstream connection must have been given back or closed before."""
+    exchange_unqueue(worker, exchange)
+    exchange_release(worker, exchange)
+    relay_close(worker, &exchange.request)
+    relay_close(worker, &exchange.response)
+    buffer_drop(worker, &exchange.replay)
+    account_exchange(worker, exchange)
+    if exchange.backend != NULL:
+        counter_add_shared(&exchange.backend.bytes_in, exchange.record.bytes_out)
+        counter_add_shared(&exchange.backend.bytes_out, exchange.record.bytes_in)
+    if exchange.flags & X_READY:
+        ready_remove(worker, exchange)
+    exchange.client.exchange = NULL
+    exchange.client = NULL
+    slab_give(&worker.exchanges, exchange)
+
+
+# ---- picking and counting -------------------------------------------------------------------
+
+cdef void exchange_release(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Give the unit back, and what became free to whoever waits for it."""
+    cdef balancer_t* balancer = <balancer_t*> worker.balancer
+    cdef int worker_id
+    if not exchange.flags & X_COUNTED:
+        return
+    exchange.flags &= ~X_COUNTED
+    balancer_release(balancer, exchange.backend.slot)
+    while balancer.queue_head != NULL:
+        worker_id = balancer_grant(balancer)
+        if worker_id < 0:
+            break
+        wake(worker.settings.wake_fds[worker_id])
+
+
+cdef void count_in(worker_t* worker, exchange_t* exchange, uint32_t slot, uint32_t in_flight) noexcept nogil:
+    exchange.flags |= X_COUNTED
+    exchange.backend = backend_at(worker, slot)
+    exchange.picked_ns = worker.now_ns
+    exchange.record.slot = <int32_t> slot
+    exchange.record.in_flight = in_flight
+    if exchange.tried_count < TRIES_MAX:
+        exchange.tried[exchange.tried_count] = <int32_t> slot
+        exchange.tried_count += 1
+    counter_add_shared(&exchange.backend.picked, 1)
+
+
+cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Pick a backend not tried before and connect to it, until one takes the exchange."""
+    cdef uint32_t in_flight = 0
+    cdef int picked
+    cdef dispatch_t outcome
+    while True:
+        picked = balancer_acquire(<balancer_t*> worker.balancer, exchange.tried,
+                                  exchange.tried_count, &in_flight)
+        if picked == ACQUIRE_FULL and exchange.tried_count == 0:
+            return queue(worker, exchange)
+        if picked < 0:
+            if exchange.tried_count == 0:
+                exchange.failure = FAIL_NO_BACKEND
+            return DISPATCH_NONE
+        count_in(worker, exchange, <uint32_t> picked, in_flight)
+        outcome = exchange_connect(worker, exchange)
+        if outcome != DISPATCH_NONE or not may_try_another(exchange):
+            return outcome
+
+
+cdef bint may_try_another(exchange_t* exchange) noexcept nogil:
+    return exchange.tried_count < TRIES_MAX and exchange.failure != FAIL_LOCAL
+
+
+cdef dispatch_t queue(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Every backend is full: wait in line."""
+    cdef balancer_t* balancer = <balancer_t*> worker.balancer
+    cdef int worker_id
+    exchange.waiter.exchange = exchange
+    exchange.waiter.worker_id = worker.id
+    exchange.queued_ns = worker.now_ns
+    if not balancer_wait(balancer, &exchange.waiter, worker.settings.queue_depth):
+        exchange.failure = FAIL_QUEUE_FULL
+        return DISPATCH_NONE
+    exchange.flags |= X_WAITING
+    exchange.phase = PHASE_QUEUED
+    timer_arm(worker, exchange.client, TIMER_QUEUE)
+    # What was given back between the failed pick and the wait would wake nobody.
+    worker_id = balancer_grant(balancer)
+    if worker_id >= 0:
+        wake(worker.settings.wake_fds[worker_id])
+    return DISPATCH_WAIT
+
+
+cdef dispatch_t exchange_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The queue gave the exchange a unit of waiter.slot."""
+    cdef dispatch_t outcome
+    exchange.flags &= ~X_WAITING
+    timer_cancel(worker, exchange.client)
+    exchange.record.queue_us = <int32_t> ((worker.now_ns - exchange.queued_ns) // 1000)
+    count_in(worker, exchange, exchange.waiter.slot, exchange.waiter.in_flight)
+    outcome = exchange_connect(worker, exchange)
+    if outcome == DISPATCH_NONE and may_try_another(exchange):
+        return exchange_dispatch(worker, exchange)
+    return outcome
+
+
+cdef void exchange_unqueue(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Leave the queue, and give a unit back that was granted in the same moment."""
+    if not exchange.flags & X_WAITING:
+        return
+    exchange.flags &= ~X_WAITING
+    exchange.record.queue_us = <int32_t> ((worker.now_ns - exchange.queued_ns) // 1000)
+    if not balancer_unwait(<balancer_t*> worker.balancer, &exchange.waiter):
+        count_in(worker, exchange, exchange.waiter.slot, exchange.waiter.in_flight)
+        exchange_release(worker, exchange)
+
+
+# ---- connecting -----------------------------------------------------------------------------
+
+cdef dispatch_t exchange_connect(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """A pooled connection (HTTP), or a fresh one, to the backend that was picked."""
+    cdef connection_t* conn = NULL
+    cdef int error = 0
+    exchange.record.tries += 1
+    if exchange.flags & X_HTTP and not exchange.flags & X_RETRIED:
+        conn = upstream_take(worker, exchange.backend,
+                             exchange.flags & (X_IDEMPOTENT | X_REPLAYABLE) != (X_IDEMPOTENT | X_REPLAYABLE))
+    if conn != NULL:
+        exchange.record.connect_us = 0
+    else:
+        exchange.connect_ns = worker.now_ns
+        conn = upstream_connect(worker, exchange.backend, &error)
+        if conn == NULL:
+            return connect_failed(worker, exchange, error)
+    conn.exchange = exchange
+    exchange.upstream = conn
+    if conn.flags & CONN_CONNECTING:
+        exchange.phase = PHASE_CONNECTING
+        return DISPATCH_WAIT
+    return connected(worker, exchange)
+
+
+cdef dispatch_t connected(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    exchange.phase = PHASE_HEAD
+    if not exchange.upstream.flags & CONN_REUSED:
+        timer_cancel(worker, exchange.upstream)
+        exchange.record.connect_us = <int32_t> ((worker.now_ns - exchange.connect_ns) // 1000)
+        if not exchange.flags & X_HTTP:
+            counter_clear_shared(&exchange.backend.failed_in_a_row)
+    return DISPATCH_READY
+
+
+cdef dispatch_t connect_failed(worker_t* worker, exchange_t* exchange, int error) noexcept nogil:
+    if is_local_fault(error):
+        exchange.failure = FAIL_LOCAL
+    else:
+        exchange.failure = FAIL_TIMEOUT if error == ETIMEDOUT else FAIL_REFUSED
+        account_failure(worker, exchange, EVENT_CONNECT_FAILED, error)
+    exchange_release(worker, exchange)
+    return DISPATCH_NONE
+
+
+cdef dispatch_t exchange_connect_done(worker_t* worker, exchange_t* exchange, int error) noexcept nogil:
+    """A connect ended. `error` is 0, an errno, or ETIMEDOUT for our own time-out."""
+    cdef dispatch_t outcome
+    if error == 0:
+        return connected(worker, exchange)
+    exchange_drop_upstream(worker, exchange, False)
+    outcome = connect_failed(worker, exchange, error)
+    if may_try_another(exchange):
+        counter_add(&worker.ledger.retries, 1)
+        return exchange_dispatch(worker, exchange)
+    return outcome
+
+
+cdef void exchange_drop_upstream(worker_t* worker, exchange_t* exchange, bint reset) noexcept nogil:
+    """Close the upstream connection, if there is one."""
+    if exchange.upstream == NULL:
+        return
+    exchange.upstream.exchange = NULL
+    if reset:
+        connection_reset(worker, exchange.upstream)
+    else:
+        connection_close(worker, exchange.upstream)
+    exchange.upstream = NULL
+
+
+# ---- codes and unfinished work ----------------------------------------------------------------
+
+cdef void exchange_end_code(exchange_t* exchange, char who, char phase) noexcept nogil:
+    """Who ended the exchange, and when. The first one to say so is right."""
+    if exchange.record.who == 45:
+        exchange.record.who = who
+        exchange.record.phase = phase
+
+
+cdef char exchange_phase_letter(exchange_t* exchange) noexcept nogil:
+    cdef const char* letters = "RQCHD"
+    if exchange.phase == PHASE_DATA and exchange.response.source_done:
+        return 76                                  # L: the rest of the answer is under way
+    return letters[exchange.phase] if exchange.phase <= PHASE_DATA else 45
+
+
+cdef void exchange_later(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Go on with it in the next turn of the loop."""
+    if exchange.flags & X_READY:
+        return
+    exchange.flags |= X_READY
+    exchange.ready_next = NULL
+    if worker.ready_tail != NULL:
+        worker.ready_tail.ready_next = exchange
+    else:
+        worker.ready_head = exchange
+    worker.ready_tail = exchange
+
+
+cdef exchange_t* exchange_next_ready(worker_t* worker) noexcept nogil:
+    cdef exchange_t* exchange = worker.ready_head
+    if exchange == NULL:
+        return NULL
+    worker.ready_head = exchange.ready_next
+    if worker.ready_head == NULL:
+        worker.ready_tail = NULL
+    exchange.flags &= ~X_READY
+    return exchange
+
+
+cdef void ready_remove(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    cdef exchange_t** place = &worker.ready_head
+    cdef exchange_t* last = NULL
+    while place[0] != NULL and place[0] != exchange:
+        last = place[0]
+        place = &place[0].ready_next
+    if place[0] == exchange:
+        place[0] = exchange.ready_next
+    if worker.ready_tail == exchange:
+        worker.ready_tail = last

@@ -1,0 +1,119 @@
+"""HTTP/1.1 message heads and chunked framing: strict, incremental, without allocation.
+
+A head is parsed line by line. All positions are offsets from its first byte, so the bytes may be
+moved between two calls. What is accepted can be read in one way only (RFC 9112 2.2, 3, 5, 6, 11):
+lines end with CRLF and nothing else, no folding, no space before a colon, no control characters,
+one Host, and one way to find the end of the body.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastlb.native.types cimport half_t
+
+cdef enum:
+    FIELDS_MAX = 256
+    HOST_MAX_BYTES = 512
+
+# What head_parse() returns, or a status code of 400 and more: refused.
+cdef enum:
+    HEAD_DONE = 0
+    HEAD_MORE = 1
+
+# field_t.id: the fields that mean something to a proxy.
+ctypedef enum field_id_t:
+    FIELD_OTHER
+    FIELD_HOST
+    FIELD_CONTENT_LENGTH
+    FIELD_TRANSFER_ENCODING
+    FIELD_CONNECTION
+    FIELD_HOP             # Keep-Alive, Proxy-Connection, TE, Trailer
+    FIELD_UPGRADE
+    FIELD_FORWARDED       # Forwarded and X-Forwarded-For, -Proto, -Host, -Port
+    FIELD_EXPECT
+
+ctypedef enum method_t:
+    METHOD_OTHER
+    METHOD_GET
+    METHOD_HEAD
+    METHOD_OPTIONS
+    METHOD_TRACE
+    METHOD_PUT
+    METHOD_DELETE
+    METHOD_POST
+    METHOD_CONNECT
+
+# head_t.flags
+cdef enum:
+    HEAD_HAS_LENGTH = 1
+    HEAD_HAS_CODING = 2
+    HEAD_CHUNKED = 4          # chunked is the final coding
+    HEAD_CODING_OTHER = 8     # a coding that is not chunked
+    HEAD_CLOSE = 16
+    HEAD_KEEP_ALIVE = 32
+    HEAD_CONN_UPGRADE = 64
+    HEAD_HAS_UPGRADE = 128
+    HEAD_CONN_NAMES = 256     # Connection names fields that must go
+    HEAD_ABSOLUTE = 512       # the host was taken from the target
+    HEAD_LENGTH_REWRITE = 1024  # Content-Length came repeated or as a list
+
+cdef struct field_t:
+    uint32_t name_at
+    uint32_t value_at
+    uint32_t value_len
+    uint16_t name_len
+    uint8_t id
+    uint8_t plain             # "Name: value\r\n" as it stands: may be copied whole
+
+cdef struct head_t:
+    uint32_t line_at          # start of the first line not parsed yet
+    uint32_t start_at         # start of the start line, after an empty line that is tolerated
+    uint32_t fields_at        # start of the first field line
+    uint32_t bytes            # length of the whole head, once done
+    uint32_t flags
+    uint16_t status           # responses
+    uint16_t field_count
+    uint8_t is_response
+    uint8_t has_start_line
+    uint8_t version           # 10 or 11
+    uint8_t method
+    uint16_t host_count
+    uint16_t connection_names
+    uint32_t method_len
+    uint32_t target_at
+    uint32_t target_len
+    uint32_t reason_at
+    uint32_t reason_len
+    uint32_t host_at
+    uint32_t host_len
+    uint64_t content_length
+    field_t fields[FIELDS_MAX]
+
+cdef struct head_limits_t:
+    uint32_t line_bytes
+    uint32_t header_bytes
+    uint32_t fields
+
+cdef void head_start(head_t* head, bint is_response) noexcept nogil
+cdef int head_parse(head_t* head, const uint8_t* text, uint32_t len, const head_limits_t* limits) noexcept nogil
+cdef bint head_names_field(const head_t* head, const uint8_t* text, const field_t* field) noexcept nogil
+cdef int head_request_framing(const head_t* head) noexcept nogil
+cdef int head_response_framing(const head_t* head, bint to_head_request) noexcept nogil
+cdef bint head_keeps_alive(const head_t* head) noexcept nogil
+
+# half_t.chunk_state
+cdef enum:
+    CHUNK_SIZE
+    CHUNK_EXTENSION
+    CHUNK_SIZE_LF
+    CHUNK_DATA
+    CHUNK_DATA_CR
+    CHUNK_DATA_LF
+    CHUNK_TRAILER
+    CHUNK_TRAILER_NAME
+    CHUNK_TRAILER_VALUE
+    CHUNK_TRAILER_LF
+    CHUNK_END_LF
+    CHUNK_DONE
+    CHUNK_BAD
+
+cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil

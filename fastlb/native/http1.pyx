@@ -1,0 +1,764 @@
+"""See http1.pxd. The two functions at the end are the same parser for Python, for tests."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memmove, memset
+from cpython.bytes cimport PyBytes_AS_STRING
+
+from fastlb.native.types cimport (
+    FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, half_t,
+)
+
+from dataclasses import dataclass
+
+from fastlb.model.limits import LimitConfig
+
+
+cdef extern from "scan.h" nogil:
+    const uint8_t* scan_token(const uint8_t* at, const uint8_t* end)
+    const uint8_t* scan_text(const uint8_t* at, const uint8_t* end)
+    const uint8_t* scan_target(const uint8_t* at, const uint8_t* end)
+    bint scan_equal(const uint8_t* text, const char* lower, uint32_t len)
+    const uint8_t SCAN_TOKEN[256]
+
+
+cdef uint64_t CONTENT_LENGTH_MAX = 0x7FFFFFFFFFFFFFFF
+
+cdef enum:
+    CR = 13
+    LF = 10
+    SP = 32
+    TAB = 9
+    CONNECTION_NAMES_MAX = 32
+    CONTENT_LENGTH_MAX_DIGITS = 19
+    CHUNK_LINE_MAX_BYTES = 1024
+    CHUNK_SIZE_MAX_DIGITS = 15
+    TRAILER_MAX_BYTES = 8192
+
+
+cdef void head_start(head_t* head, bint is_response) noexcept nogil:
+    """Make ready for the first byte of a head. The fields need no clearing."""
+    memset(head, 0, sizeof(head_t) - sizeof(head.fields))
+    head.is_response = is_response
+
+
+# ---- lines ----------------------------------------------------------------------------------
+
+cdef int head_parse(head_t* head, const uint8_t* text, uint32_t len,
+                    const head_limits_t* limits) noexcept nogil:
+    """Go on parsing with the `len` bytes there are now. HEAD_DONE sets head.bytes.
+
+    The same bytes give the same answer in whatever pieces they come, so nothing behind a limit
+    is ever looked at.
+    """
+    cdef int outcome
+    cdef uint32_t cut
+    if not head.has_start_line:
+        outcome = start_line_parse(head, text, len, limits)
+        if outcome != HEAD_DONE:
+            return outcome
+    cut = head.fields_at + limits.header_bytes
+    while True:
+        outcome = field_parse(head, text, min(len, cut), limits)
+        if outcome == HEAD_MORE and len >= cut:
+            return too_large(head, 431)
+        if outcome != HEAD_DONE:
+            return outcome
+        if head.bytes:
+            return head_check(head, text)
+
+
+cdef inline int bad(const head_t* head) noexcept nogil:
+    return 502 if head.is_response else 400
+
+
+cdef inline int too_large(const head_t* head, int status) noexcept nogil:
+    return 502 if head.is_response else status
+
+
+cdef inline int line_end(const head_t* head, const uint8_t* text, uint32_t len, const uint8_t* at,
+                         uint32_t* next_at) noexcept nogil:
+    """`at` should stand on the CR of a CRLF."""
+    cdef uint32_t here = <uint32_t> (at - text)
+    if here >= len:
+        return HEAD_MORE
+    if at[0] != CR:
+        return bad(head)
+    if here + 1 >= len:
+        return HEAD_MORE
+    if at[1] != LF:
+        return bad(head)
+    next_at[0] = here + 2
+    return HEAD_DONE
+
+
+cdef int start_line_parse(head_t* head, const uint8_t* text, uint32_t len,
+                          const head_limits_t* limits) noexcept nogil:
+    cdef int outcome
+    cdef uint32_t next_at = 0, cut
+    if head.line_at == 0 and not head.is_response and len > 0 and text[0] == CR:
+        outcome = line_end(head, text, len, text, &next_at)      # RFC 9112 2.2: one empty line
+        if outcome != HEAD_DONE:
+            return outcome
+        head.line_at = head.start_at = 2
+    cut = head.start_at + limits.line_bytes + 2
+    if head.is_response:
+        outcome = status_line_parse(head, text, min(len, cut), &next_at)
+    else:
+        outcome = request_line_parse(head, text, min(len, cut), &next_at)
+    if outcome == HEAD_MORE and len >= cut:
+        return too_large(head, 414)
+    if outcome == HEAD_DONE:
+        head.line_at = head.fields_at = next_at
+        head.has_start_line = True
+    return outcome
+
+
+cdef int request_line_parse(head_t* head, const uint8_t* text, uint32_t len,
+                            uint32_t* next_at) noexcept nogil:
+    """method SP target SP version CRLF (RFC 9112 3)."""
+    cdef const uint8_t* end = text + len
+    cdef const uint8_t* start = text + head.start_at
+    cdef const uint8_t* at = scan_token(start, end)
+    if at == end:
+        return HEAD_MORE
+    if at[0] != SP or at == start:
+        return 400
+    head.method_len = <uint32_t> (at - start)
+    head.target_at = <uint32_t> (at + 1 - text)
+    at = scan_target(at + 1, end)
+    if at == end:
+        return HEAD_MORE
+    head.target_len = <uint32_t> (at - text) - head.target_at
+    if at[0] != SP or head.target_len == 0:
+        return 400
+    at += 1
+    return version_parse(head, text, len, at, next_at)
+
+
+cdef int version_parse(head_t* head, const uint8_t* text, uint32_t len, const uint8_t* at,
+                       uint32_t* next_at) noexcept nogil:
+    """HTTP/1.0 or HTTP/1.1 and the end of the line; another well-formed version is 505."""
+    cdef const char* prefix = "HTTP/"
+    cdef uint32_t i, left = len - <uint32_t> (at - text)
+    cdef int outcome
+    for i in range(8):
+        if i >= left:
+            return HEAD_MORE
+        if i < 5:
+            if at[i] != <uint8_t> prefix[i]:
+                return 400
+        elif i == 6:
+            if at[i] != 46:
+                return 400
+        elif not 48 <= at[i] <= 57:
+            return 400
+    outcome = line_end(head, text, len, at + 8, next_at)
+    if outcome != HEAD_DONE:
+        return outcome
+    if at[5] != 49 or at[7] > 49:
+        return 505
+    head.version = 10 + (at[7] - 48)
+    return HEAD_DONE
+
+
+cdef int status_line_parse(head_t* head, const uint8_t* text, uint32_t len,
+                           uint32_t* next_at) noexcept nogil:
+    """version SP three digits [SP reason] CRLF (RFC 9112 4)."""
+    cdef const char* prefix = "HTTP/1."
+    cdef const uint8_t* at
+    cdef uint32_t i
+    for i in range(12):
+        if i >= len:
+            return HEAD_MORE
+        if i < 7:
+            if text[i] != <uint8_t> prefix[i]:
+                return 502
+        elif i == 7:
+            if text[i] != 48 and text[i] != 49:
+                return 502
+        elif i == 8:
+            if text[i] != SP:
+                return 502
+        elif not 48 <= text[i] <= 57:
+            return 502
+    head.version = 10 + (text[7] - 48)
+    head.status = (text[9] - 48) * 100 + (text[10] - 48) * 10 + (text[11] - 48)
+    if head.status < 100 or head.status > 599:
+        return 502
+    at = text + 12
+    if len > 12 and at[0] == SP:
+        head.reason_at = 13
+        at = scan_text(text + 13, text + len)
+        head.reason_len = <uint32_t> (at - text) - 13
+    return line_end(head, text, len, at, next_at)
+
+
+# ---- fields ---------------------------------------------------------------------------------
+
+cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
+                     const head_limits_t* limits) noexcept nogil:
+    """One field line, or the empty line that ends the head (which sets head.bytes)."""
+    cdef const uint8_t* end = text + len
+    cdef const uint8_t* line = text + head.line_at
+    cdef const uint8_t* at
+    cdef const uint8_t* value
+    cdef const uint8_t* value_end
+    cdef uint32_t next_at = 0
+    cdef int outcome
+    cdef field_t* field
+    if line < end and line[0] == CR:
+        outcome = line_end(head, text, len, line, &next_at)
+        if outcome == HEAD_DONE:
+            head.bytes = next_at
+        return outcome
+    at = scan_token(line, end)
+    if at == end:
+        return HEAD_MORE
+    if at[0] != 58 or at == line or at - line > 65535:        # a colon right behind the name
+        return bad(head)
+    if head.field_count >= limits.fields or head.field_count >= FIELDS_MAX:
+        return too_large(head, 431)
+    value = at + 1
+    while value < end and (value[0] == SP or value[0] == TAB):
+        value += 1
+    value_end = scan_text(value, end)
+    outcome = line_end(head, text, len, value_end, &next_at)
+    if outcome != HEAD_DONE:
+        return outcome
+    while value_end > value and ((value_end - 1)[0] == SP or (value_end - 1)[0] == TAB):
+        value_end -= 1
+    field = &head.fields[head.field_count]
+    field.name_at = head.line_at
+    field.name_len = <uint16_t> (at - line)
+    field.value_at = <uint32_t> (value - text)
+    field.value_len = <uint32_t> (value_end - value)
+    field.plain = (value == at + 2 and at[1] == SP and field.value_at + field.value_len + 2 == next_at)
+    field.id = FIELD_OTHER
+    outcome = field_read(head, field, text)
+    if outcome != HEAD_DONE:
+        return outcome
+    head.field_count += 1
+    head.line_at = next_at
+    return HEAD_DONE
+
+
+cdef inline bint named(const uint8_t* name, const char* lower, uint32_t len) noexcept nogil:
+    return scan_equal(name, lower, len)
+
+
+cdef int field_read(head_t* head, field_t* field, const uint8_t* text) noexcept nogil:
+    """What the field means to a proxy. Names are told apart by their length first."""
+    cdef const uint8_t* name = text + field.name_at
+    cdef uint32_t len = field.name_len
+    if len == 4 and named(name, "host", 4):
+        field.id = FIELD_HOST
+        head.host_count += 1
+        head.host_at = field.value_at
+        head.host_len = field.value_len
+    elif len == 10 and named(name, "connection", 10):
+        field.id = FIELD_CONNECTION
+        return connection_read(head, field, text)
+    elif len == 14 and named(name, "content-length", 14):
+        field.id = FIELD_CONTENT_LENGTH
+        return length_read(head, field, text)
+    elif len == 17 and named(name, "transfer-encoding", 17):
+        field.id = FIELD_TRANSFER_ENCODING
+        return coding_read(head, field, text)
+    elif len == 7 and named(name, "upgrade", 7):
+        field.id = FIELD_UPGRADE
+        head.flags |= HEAD_HAS_UPGRADE
+    elif len == 7 and named(name, "trailer", 7):
+        field.id = FIELD_HOP
+    elif len == 2 and named(name, "te", 2):
+        field.id = FIELD_HOP
+    elif len == 6 and named(name, "expect", 6):
+        field.id = FIELD_EXPECT
+    elif len == 10 and named(name, "keep-alive", 10):
+        field.id = FIELD_HOP
+    elif len == 16 and (named(name, "proxy-connection", 16)):
+        field.id = FIELD_HOP
+    elif (len == 9 and named(name, "forwarded", 9)) \
+            or (len == 15 and named(name, "x-forwarded-for", 15)) \
+            or (len == 16 and (named(name, "x-forwarded-host", 16) or named(name, "x-forwarded-port", 16))) \
+            or (len == 17 and named(name, "x-forwarded-proto", 17)):
+        field.id = FIELD_FORWARDED
+    return HEAD_DONE
+
+
+cdef inline uint32_t list_item(const uint8_t* text, uint32_t at, uint32_t end, uint32_t* item_at,
+                               uint32_t* item_len) noexcept nogil:
+    """The next item of a comma-separated list, without white space around it.
+
+    Returns: where to go on; `end` + 1 after the last one.
+    """
+    cdef uint32_t stop = at
+    cdef uint32_t first = at
+    while stop < end and text[stop] != 44:
+        stop += 1
+    at = stop + 1
+    while first < stop and (text[first] == SP or text[first] == TAB):
+        first += 1
+    while stop > first and (text[stop - 1] == SP or text[stop - 1] == TAB):
+        stop -= 1
+    item_at[0] = first
+    item_len[0] = stop - first
+    return at
+
+
+cdef int connection_read(head_t* head, const field_t* field, const uint8_t* text) noexcept nogil:
+    cdef uint32_t at = field.value_at, end = field.value_at + field.value_len
+    cdef uint32_t item_at = 0, item_len = 0
+    while at <= end:
+        at = list_item(text, at, end, &item_at, &item_len)
+        if item_len == 5 and scan_equal(text + item_at, "close", 5):
+            head.flags |= HEAD_CLOSE
+        elif item_len == 10 and scan_equal(text + item_at, "keep-alive", 10):
+            head.flags |= HEAD_KEEP_ALIVE
+        elif item_len == 7 and scan_equal(text + item_at, "upgrade", 7):
+            head.flags |= HEAD_CONN_UPGRADE
+        elif item_len:
+            head.flags |= HEAD_CONN_NAMES
+            head.connection_names += 1
+            if head.connection_names > CONNECTION_NAMES_MAX:
+                return bad(head)
+    return HEAD_DONE
+
+
+cdef int length_read(head_t* head, const field_t* field, const uint8_t* text) noexcept nogil:
+    """1*DIGIT; a list or a repetition only of the same value (RFC 9112 6.3)."""
+    cdef uint32_t at = field.value_at, end = field.value_at + field.value_len
+    cdef uint32_t item_at = 0, item_len = 0, i, items = 0
+    cdef uint64_t value
+    while at <= end:
+        at = list_item(text, at, end, &item_at, &item_len)
+        items += 1
+        if item_len == 0 or item_len > CONTENT_LENGTH_MAX_DIGITS:
+            return bad(head)
+        value = 0
+        for i in range(item_len):
+            if not 48 <= text[item_at + i] <= 57:
+                return bad(head)
+            value = value * 10 + (text[item_at + i] - 48)
+        if value > CONTENT_LENGTH_MAX:
+            return bad(head)
+        if head.flags & HEAD_HAS_LENGTH:
+            if value != head.content_length:
+                return bad(head)
+            head.flags |= HEAD_LENGTH_REWRITE
+        head.content_length = value
+        head.flags |= HEAD_HAS_LENGTH
+    return HEAD_DONE
+
+
+cdef int coding_read(head_t* head, const field_t* field, const uint8_t* text) noexcept nogil:
+    """Only `chunked`, once, is a coding that fastlb can frame (RFC 9112 6.1, 7)."""
+    cdef uint32_t at = field.value_at, end = field.value_at + field.value_len
+    cdef uint32_t item_at = 0, item_len = 0, i
+    while at <= end:
+        at = list_item(text, at, end, &item_at, &item_len)
+        if item_len == 0 or head.flags & HEAD_CHUNKED:
+            return bad(head)                   # empty, or something behind `chunked`
+        head.flags |= HEAD_HAS_CODING
+        if item_len == 7 and scan_equal(text + item_at, "chunked", 7):
+            head.flags |= HEAD_CHUNKED
+            continue
+        for i in range(item_len):
+            if not SCAN_TOKEN[text[item_at + i]]:
+                return bad(head)
+        head.flags |= HEAD_CODING_OTHER
+    return HEAD_DONE
+
+
+cdef bint head_names_field(const head_t* head, const uint8_t* text, const field_t* field) noexcept nogil:
+    """True if a Connection field names `field` (RFC 9110 7.6.1)."""
+    cdef uint32_t at, end, item_at = 0, item_len = 0, i, k
+    cdef const field_t* connection
+    cdef uint8_t a, b
+    for i in range(head.field_count):
+        connection = &head.fields[i]
+        if connection.id != FIELD_CONNECTION:
+            continue
+        at = connection.value_at
+        end = at + connection.value_len
+        while at <= end:
+            at = list_item(text, at, end, &item_at, &item_len)
+            if item_len != field.name_len:
+                continue
+            for k in range(item_len):
+                a = text[item_at + k]
+                b = text[field.name_at + k]
+                if a != b and not ((a ^ b) == 32 and 97 <= (a | 32) <= 122):
+                    break
+            else:
+                return True
+    return False
+
+
+# ---- the whole head -------------------------------------------------------------------------
+
+cdef int head_check(head_t* head, const uint8_t* text) noexcept nogil:
+    """What can only be judged with all fields read."""
+    if head.is_response:
+        return response_check(head)
+    return request_check(head, text)
+
+
+cdef int response_check(const head_t* head) noexcept nogil:
+    if head.flags & HEAD_HAS_LENGTH and head.flags & HEAD_HAS_CODING:
+        return 502
+    if head.flags & HEAD_HAS_CODING and head.version == 10:
+        return 502
+    return HEAD_DONE
+
+
+cdef int request_check(head_t* head, const uint8_t* text) noexcept nogil:
+    cdef int outcome
+    head.method = method_read(text + head.start_at, head.method_len)
+    if head.method == METHOD_CONNECT:
+        return 400
+    if head.host_count > 1 or (head.host_count == 0 and head.version == 11):
+        return 400
+    if head.host_count and not host_valid(text + head.host_at, head.host_len):
+        return 400
+    outcome = target_check(head, text)
+    if outcome != HEAD_DONE:
+        return outcome
+    if head.flags & HEAD_HAS_CODING:
+        if head.flags & HEAD_HAS_LENGTH or head.version == 10:
+            return 400
+        if not head.flags & HEAD_CHUNKED:
+            return 400
+        if head.flags & HEAD_CODING_OTHER:
+            return 501
+    return HEAD_DONE
+
+
+cdef uint8_t method_read(const uint8_t* name, uint32_t len) noexcept nogil:
+    """Methods are case-sensitive (RFC 9110 9.1)."""
+    if len == 3:
+        if name[0] == 71 and name[1] == 69 and name[2] == 84:
+            return METHOD_GET
+        if name[0] == 80 and name[1] == 85 and name[2] == 84:
+            return METHOD_PUT
+    elif len == 4:
+        if bytes_are(name, "POST", 4):
+            return METHOD_POST
+        if bytes_are(name, "HEAD", 4):
+            return METHOD_HEAD
+    elif len == 5 and bytes_are(name, "TRACE", 5):
+        return METHOD_TRACE
+    elif len == 6 and bytes_are(name, "DELETE", 6):
+        return METHOD_DELETE
+    elif len == 7:
+        if bytes_are(name, "OPTIONS", 7):
+            return METHOD_OPTIONS
+        if bytes_are(name, "CONNECT", 7):
+            return METHOD_CONNECT
+    return METHOD_OTHER
+
+
+cdef inline bint bytes_are(const uint8_t* text, const char* other, uint32_t len) noexcept nogil:
+    cdef uint32_t i
+    for i in range(len):
+        if text[i] != <uint8_t> other[i]:
+            return False
+    return True
+
+
+cdef bint host_valid(const uint8_t* host, uint32_t len) noexcept nogil:
+    """uri-host [ ":" port ] of RFC 3986, without user information. Empty is allowed (RFC 9110 7.2)."""
+    cdef uint32_t i = 0
+    cdef uint8_t c
+    if len > HOST_MAX_BYTES:
+        return False
+    if len and host[0] == 91:                                   # [v6]
+        i = 1
+        while i < len and host[i] != 93:
+            c = host[i]
+            if not (48 <= c <= 58 or 97 <= (c | 32) <= 102 or c == 46):
+                return False
+            i += 1
+        if i == len or i == 1:
+            return False
+        i += 1
+        if i < len and host[i] != 58:
+            return False
+    while i < len and host[i] != 58:
+        c = host[i]
+        if not SCAN_TOKEN[c] and c not in (40, 41, 44, 59, 61):  # sub-delims that are no tchar
+            return False
+        if c == 35 or c == 94 or c == 96 or c == 124:            # tchar, but not in reg-name
+            return False
+        i += 1
+    if i < len:                                                  # the colon
+        i += 1
+        while i < len:
+            if not 48 <= host[i] <= 57:
+                return False
+            i += 1
+    return True
+
+
+cdef int target_check(head_t* head, const uint8_t* text) noexcept nogil:
+    """origin-form, absolute-form of http, or `*` with OPTIONS (RFC 9112 3.2)."""
+    cdef const uint8_t* target = text + head.target_at
+    cdef uint32_t at = 7, len = head.target_len
+    if target[0] == 47:
+        return HEAD_DONE
+    if len == 1 and target[0] == 42 and head.method == METHOD_OPTIONS:
+        return HEAD_DONE
+    if len <= 7 or not scan_equal(target, "http://", 7):
+        return 400
+    while at < len and target[at] != 47 and target[at] != 63:
+        at += 1
+    if at == 7 or not host_valid(target + 7, at - 7):
+        return 400
+    head.flags |= HEAD_ABSOLUTE
+    head.host_at = head.target_at + 7
+    head.host_len = at - 7
+    head.target_at += at
+    head.target_len -= at
+    return HEAD_DONE
+
+
+cdef int head_request_framing(const head_t* head) noexcept nogil:
+    if head.flags & HEAD_CHUNKED:
+        return FRAME_CHUNKED
+    if head.flags & HEAD_HAS_LENGTH and head.content_length:
+        return FRAME_LENGTH
+    return FRAME_NONE
+
+
+cdef int head_response_framing(const head_t* head, bint to_head_request) noexcept nogil:
+    """RFC 9112 6.3."""
+    if to_head_request or head.status < 200 or head.status == 204 or head.status == 304:
+        return FRAME_NONE
+    if head.flags & HEAD_CHUNKED and not head.flags & HEAD_CODING_OTHER:
+        return FRAME_CHUNKED
+    if head.flags & HEAD_HAS_CODING:
+        return FRAME_CLOSE
+    if head.flags & HEAD_HAS_LENGTH:
+        return FRAME_LENGTH if head.content_length else FRAME_NONE
+    return FRAME_CLOSE
+
+
+cdef bint head_keeps_alive(const head_t* head) noexcept nogil:
+    """RFC 9112 9.3."""
+    if head.flags & HEAD_CLOSE:
+        return False
+    return head.version == 11 or head.flags & HEAD_KEEP_ALIVE != 0
+
+
+# ---- chunks ---------------------------------------------------------------------------------
+
+cdef inline int hex_digit(uint8_t c) noexcept nogil:
+    if 48 <= c <= 57:
+        return c - 48
+    c |= 32
+    if 97 <= c <= 102:
+        return c - 87
+    return -1
+
+
+cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil:
+    """Decode in place: the data of all chunks moves to the front of `text`.
+
+    Returns: bytes of data now at the front. `used` is how much of `text` was read; less than
+    `len` only if the last chunk has ended or the framing is bad (half.chunk_state says which).
+    Memory: none; the state is in `half`. RFC 9112 7.1. Trailers are checked and dropped.
+    """
+    cdef uint32_t at = 0, out = 0, piece
+    cdef uint8_t c
+    cdef int digit
+    while at < len and half.chunk_state < CHUNK_DONE:
+        if half.chunk_state == CHUNK_DATA:
+            piece = len - at
+            if half.remaining_bytes < piece:
+                piece = <uint32_t> half.remaining_bytes
+            if out != at:
+                memmove(text + out, text + at, piece)
+            out += piece
+            at += piece
+            half.remaining_bytes -= piece
+            if half.remaining_bytes == 0:
+                half.chunk_state = CHUNK_DATA_CR
+            continue
+        c = text[at]
+        at += 1
+        if half.chunk_state == CHUNK_SIZE:
+            digit = hex_digit(c)
+            half.chunk_line_bytes += 1
+            if digit >= 0:
+                half.chunk_digits += 1
+                half.remaining_bytes = half.remaining_bytes * 16 + <uint32_t> digit
+                if half.chunk_digits > CHUNK_SIZE_MAX_DIGITS:
+                    half.chunk_state = CHUNK_BAD
+            elif half.chunk_digits == 0:
+                half.chunk_state = CHUNK_BAD
+            elif c == CR:
+                half.chunk_state = CHUNK_SIZE_LF
+            elif c == 59:
+                half.chunk_state = CHUNK_EXTENSION
+            else:
+                half.chunk_state = CHUNK_BAD
+        elif half.chunk_state == CHUNK_EXTENSION:
+            half.chunk_line_bytes += 1
+            if c == CR:
+                half.chunk_state = CHUNK_SIZE_LF
+            elif (c < 32 and c != TAB) or c == 127 or half.chunk_line_bytes > CHUNK_LINE_MAX_BYTES:
+                half.chunk_state = CHUNK_BAD
+        elif half.chunk_state == CHUNK_SIZE_LF:
+            if c != LF:
+                half.chunk_state = CHUNK_BAD
+            elif half.remaining_bytes:
+                half.chunk_state = CHUNK_DATA
+            else:
+                half.chunk_state = CHUNK_TRAILER
+        elif half.chunk_state == CHUNK_DATA_CR:
+            half.chunk_state = CHUNK_DATA_LF if c == CR else CHUNK_BAD
+        elif half.chunk_state == CHUNK_DATA_LF:
+            half.chunk_state = CHUNK_SIZE if c == LF else CHUNK_BAD
+            half.chunk_digits = 0
+            half.chunk_line_bytes = 0
+        else:
+            trailer_step(half, c)
+    used[0] = at
+    return out
+
+
+cdef void trailer_step(half_t* half, uint8_t c) noexcept nogil:
+    """One byte of the trailer section: checked like fields, then dropped (RFC 9112 7.1.2)."""
+    half.trailer_bytes += 1
+    if half.trailer_bytes > TRAILER_MAX_BYTES:
+        half.chunk_state = CHUNK_BAD
+    elif half.chunk_state == CHUNK_TRAILER:
+        if c == CR:
+            half.chunk_state = CHUNK_END_LF
+        else:
+            half.chunk_state = CHUNK_TRAILER_NAME if SCAN_TOKEN[c] else CHUNK_BAD
+    elif half.chunk_state == CHUNK_TRAILER_NAME:
+        if c == 58:
+            half.chunk_state = CHUNK_TRAILER_VALUE
+        elif not SCAN_TOKEN[c]:
+            half.chunk_state = CHUNK_BAD
+    elif half.chunk_state == CHUNK_TRAILER_VALUE:
+        if c == CR:
+            half.chunk_state = CHUNK_TRAILER_LF
+        elif (c < 32 and c != TAB) or c == 127:
+            half.chunk_state = CHUNK_BAD
+    elif half.chunk_state == CHUNK_TRAILER_LF:
+        half.chunk_state = CHUNK_TRAILER if c == LF else CHUNK_BAD
+    elif half.chunk_state == CHUNK_END_LF:
+        half.chunk_state = CHUNK_DONE if c == LF else CHUNK_BAD
+
+
+# ---- for Python -----------------------------------------------------------------------------
+
+class Refused(ValueError):
+    """A head that can be read in more than one way, or not at all. `status` is the answer."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(f"{status} {why}")
+        self.status = status
+        self.why = why
+
+
+@dataclass(frozen=True)
+class ParsedRequest:
+    """A request head. `fields` are as received; `target` is in origin-form; `host` may be empty."""
+
+    method: bytes
+    target: bytes
+    version: int
+    fields: list
+    framing: str
+    length: int
+    head_bytes: int
+    keep_alive: bool
+    upgrade: bool
+
+
+@dataclass(frozen=True)
+class ParsedResponse:
+    """A response head."""
+
+    status: int
+    reason: bytes
+    version: int
+    fields: list
+    framing: str
+    length: int
+    head_bytes: int
+    keep_alive: bool
+
+
+FRAMINGS = {FRAME_NONE: "none", FRAME_LENGTH: "length", FRAME_CHUNKED: "chunked", FRAME_CLOSE: "close"}
+
+
+cdef int parse_once(head_t* head, bytes raw, bint is_response, limits) except -1:
+    cdef head_limits_t bounds
+    cdef int outcome
+    cdef const uint8_t* text = <const uint8_t*> PyBytes_AS_STRING(raw)
+    bounds.line_bytes = limits.line_bytes
+    bounds.header_bytes = limits.header_bytes
+    bounds.fields = limits.fields
+    head_start(head, is_response)
+    outcome = head_parse(head, text, <uint32_t> len(raw), &bounds)
+    if outcome > HEAD_MORE:
+        raise Refused(outcome, "response head" if is_response else "request head")
+    return outcome
+
+
+cdef list fields_of(const head_t* head, bytes raw):
+    cdef uint32_t i
+    cdef const field_t* field
+    found = []
+    for i in range(head.field_count):
+        field = &head.fields[i]
+        found.append((
+            raw[field.name_at:field.name_at + field.name_len],
+            raw[field.value_at:field.value_at + field.value_len],
+        ))
+    return found
+
+
+def parse_request(raw: bytes, limits=LimitConfig()):
+    """Parse a request head at the start of `raw`.
+
+    Returns: ParsedRequest, or None if the head is not complete.
+    Raises:  Refused with the status of the answer.
+    Cost:    one pass over the bytes.
+    """
+    cdef head_t head
+    if parse_once(&head, raw, False, limits) == HEAD_MORE:
+        return None
+    framing = head_request_framing(&head)
+    return ParsedRequest(
+        method=raw[head.start_at:head.start_at + head.method_len],
+        target=raw[head.target_at:head.target_at + head.target_len],
+        version=head.version,
+        fields=fields_of(&head, raw),
+        framing=FRAMINGS[framing],
+        length=head.content_length if framing == FRAME_LENGTH else 0,
+        head_bytes=head.bytes,
+        keep_alive=bool(head_keeps_alive(&head)),
+        upgrade=bool(head.version == 11 and head.flags & HEAD_CONN_UPGRADE and head.flags & HEAD_HAS_UPGRADE),
+    )
+
+
+def parse_response(raw: bytes, request_method: bytes = b"GET", limits=LimitConfig()):
+    """Parse a response head at the start of `raw`; see parse_request()."""
+    cdef head_t head
+    if parse_once(&head, raw, True, limits) == HEAD_MORE:
+        return None
+    framing = head_response_framing(&head, request_method == b"HEAD")
+    return ParsedResponse(
+        status=head.status,
+        reason=raw[head.reason_at:head.reason_at + head.reason_len],
+        version=head.version,
+        fields=fields_of(&head, raw),
+        framing=FRAMINGS[framing],
+        length=head.content_length if framing == FRAME_LENGTH else 0,
+        head_bytes=head.bytes,
+        keep_alive=bool(head_keeps_alive(&head)),
+    )

@@ -1,0 +1,673 @@
+"""See http_exchange.pxd. Functions that may end the exchange or its connections are called last;
+who needs the client connection afterwards remembers its generation."""
+
+from libc.errno cimport ETIMEDOUT
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from fastlb.native.accounting cimport account_failure
+from fastlb.native.buffer cimport (
+    BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_take,
+)
+from fastlb.native.connection cimport (
+    connection_close, connection_linger, connection_note, connection_reset, connection_send,
+)
+from fastlb.native.exchange cimport (
+    DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect,
+    exchange_connect_done, exchange_dispatch, exchange_drop_upstream, exchange_end_code,
+    exchange_granted, exchange_later, exchange_open, exchange_phase_letter, exchange_release,
+)
+from fastlb.native.http1 cimport (
+    CHUNK_BAD, HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE, METHOD_GET,
+    METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, METHOD_TRACE, head_keeps_alive, head_request_framing,
+    head_response_framing, head_t,
+)
+from fastlb.native.http_head cimport (
+    HEAD_EOF, HEAD_LOST, head_consume, head_receive, received_t, reply_write, request_head_size,
+    request_head_write, response_head_write,
+)
+from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, iovec
+from fastlb.native.relay cimport (
+    CHUNK_HEAD_BYTES, chunk_head_write, relay_decode, relay_feed, relay_open, relay_pump,
+)
+from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
+from fastlb.native.timers cimport timer_arm, timer_cancel
+from fastlb.native.types cimport (
+    CONN_BROKEN, CONN_CONNECTING, CONN_EOF, CONN_HANGUP, CONN_READABLE, CONN_REUSED,
+    EVENT_BACKEND_FAILED, EVENT_CONNECT_FAILED, FAIL_LOCAL, FAIL_NO_BACKEND, FAIL_QUEUE_FULL,
+    FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH,
+    FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_CONNECTING, PHASE_DATA, PHASE_DONE, PHASE_HEAD,
+    PHASE_QUEUED, PHASE_REQUEST, ROLE_HTTP_CLIENT, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET,
+    STEP_AGAIN, STEP_BLOCKED, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER,
+    TIMER_IDLE, TIMER_LINGER, TIMER_NONE, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX, X_ANSWERED,
+    X_CONTINUED, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM,
+    X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_add,
+    counter_clear_shared, exchange_t, half_t, step_t, worker_t,
+)
+from fastlb.native.upstream cimport upstream_connected, upstream_give
+
+cdef enum:
+    WHO_CLIENT = 67              # C
+    WHO_CLIENT_TIMEOUT = 99      # c
+    WHO_SERVER = 83              # S
+    WHO_SERVER_TIMEOUT = 115     # s
+    WHO_POLICY = 80              # P
+    WHO_RESOURCE = 82            # R
+    STATUS_CLIENT_GONE = 499     # only in the log
+
+
+# ---- the client connection ------------------------------------------------------------------
+
+cdef void http_client_open(worker_t* worker, connection_t* conn) noexcept nogil:
+    """A client was accepted. epoll reports it again if its request is here already."""
+    timer_arm(worker, conn, TIMER_IDLE)
+
+
+cdef void http_client_event(worker_t* worker, connection_t* conn, uint32_t events) noexcept nogil:
+    cdef uint32_t generation = conn.generation
+    connection_note(conn, events)
+    if conn.exchange != NULL:
+        client_changed(worker, conn.exchange, events)
+    if conn.generation == generation:
+        next_heads(worker, conn)
+
+
+cdef void next_heads(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Begin exchanges as long as there are requests and no exchange is under way."""
+    cdef received_t found
+    cdef uint32_t generation = conn.generation
+    cdef int outcome
+    while conn.generation == generation and conn.role == ROLE_HTTP_CLIENT and conn.exchange == NULL:
+        if not conn.flags & CONN_READABLE and (conn.inbox == NULL or conn.head != NULL):
+            return
+        outcome = head_receive(worker, conn, False, &found)
+        if outcome == HEAD_DONE:
+            begin(worker, conn, &found)
+        elif outcome == HEAD_MORE:
+            wait_for_head(worker, conn)
+            return
+        elif outcome == HEAD_EOF or outcome == HEAD_LOST:
+            client_left(worker, conn)
+        else:
+            refuse_head(worker, conn, &found, outcome)
+
+
+cdef void wait_for_head(worker_t* worker, connection_t* conn) noexcept nogil:
+    """The header time-out runs from the first byte and is not refreshed."""
+    if conn.inbox != NULL and conn.timer_class != TIMER_HEADER:
+        conn.since_ns = worker.now_ns
+        timer_arm(worker, conn, TIMER_HEADER)
+
+
+cdef void client_left(worker_t* worker, connection_t* conn) noexcept nogil:
+    """EOF or RST between requests says nothing; in the middle of a head it is an aborted request."""
+    cdef exchange_t* exchange
+    if conn.inbox != NULL:
+        exchange = exchange_open(worker, conn, X_HTTP)
+        if exchange != NULL:
+            exchange.record.bytes_in = buffer_length(conn.inbox)
+            exchange.record.status = STATUS_CLIENT_GONE
+            exchange_end_code(exchange, WHO_CLIENT, 82)
+            exchange_close(worker, exchange)
+    connection_close(worker, conn)
+
+
+cdef void refuse_head(worker_t* worker, connection_t* conn, received_t* found, int status) noexcept nogil:
+    """A head that cannot be understood in one way only, or is too large."""
+    cdef exchange_t* exchange
+    if conn.since_ns == 0 or conn.timer_class != TIMER_HEADER:
+        conn.since_ns = worker.now_ns
+    exchange = exchange_open(worker, conn, X_HTTP)
+    if exchange == NULL:
+        connection_close(worker, conn)
+        return
+    exchange.record.bytes_in = found.len
+    if found.head.has_start_line:
+        describe(exchange, found)
+    reply(worker, exchange, status, WHO_POLICY, 82)
+
+
+cdef void describe(exchange_t* exchange, received_t* found) noexcept nogil:
+    """Method and target for the access log."""
+    cdef head_t* head = found.head
+    exchange.record.method_len = <uint8_t> min(head.method_len, <uint32_t> METHOD_MAX_BYTES)
+    memcpy(exchange.record.method, found.text + head.start_at, exchange.record.method_len)
+    exchange.record.target_len = <uint8_t> min(head.target_len, <uint32_t> TARGET_MAX_BYTES)
+    memcpy(exchange.record.target, found.text + head.target_at, exchange.record.target_len)
+
+
+cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Draining: an idle client that has been served is told to go; a new one may ask once."""
+    if conn.requests:
+        connection_linger(worker, conn)
+    else:
+        timer_arm(worker, conn, TIMER_LINGER)
+
+
+# ---- the request ----------------------------------------------------------------------------
+
+cdef void begin(worker_t* worker, connection_t* conn, received_t* found) noexcept nogil:
+    """A request head is complete."""
+    cdef exchange_t* exchange
+    cdef head_t* head = found.head
+    cdef int framing
+    if conn.timer_class != TIMER_HEADER:
+        conn.since_ns = worker.now_ns
+    timer_cancel(worker, conn)
+    conn.requests += 1
+    exchange = exchange_open(worker, conn, X_HTTP | request_flags(head))
+    if exchange == NULL:
+        connection_reset(worker, conn)
+        return
+    if worker.draining:
+        exchange.flags &= ~X_KEEP_CLIENT
+    if worker.settings.access_on:
+        describe(exchange, found)
+    exchange.record.bytes_in = head.bytes
+    framing = head_request_framing(head)
+    relay_open(&exchange.request, conn, NULL, framing, head.content_length, framing == FRAME_CHUNKED)
+    if not request_write(worker, exchange, found):
+        reply(worker, exchange, 400, WHO_POLICY, 82)
+        return
+    settle(worker, exchange, exchange_dispatch(worker, exchange))
+
+
+cdef uint32_t request_flags(head_t* head) noexcept nogil:
+    cdef uint32_t flags = X_REPLAYABLE
+    if head_keeps_alive(head):
+        flags |= X_KEEP_CLIENT
+    if head.version == 10:
+        flags |= X_HTTP10
+    elif head.flags & HEAD_CONN_UPGRADE and head.flags & HEAD_HAS_UPGRADE:
+        flags |= X_UPGRADE
+    if head.method == METHOD_HEAD:
+        flags |= X_HEAD
+    if head.method in (METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE):
+        flags |= X_IDEMPOTENT
+    return flags
+
+
+cdef bint request_write(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
+    """The head, and as much of the body as came with it, into exchange.replay. False if the body's
+    framing is bad."""
+    cdef connection_t* client = exchange.client
+    cdef half_t* half = &exchange.request
+    cdef const char* ends = "\r\n0\r\n\r\n"
+    cdef uint32_t used = 0, body, behind = found.len - found.head.bytes
+    cdef uint32_t head_bytes = found.head.bytes
+    cdef uint8_t* text = found.text + head_bytes
+    cdef uint8_t chunk_head[CHUNK_HEAD_BYTES]
+    exchange.replay = buffer_take(worker, request_head_size(found.head, exchange) + behind + 2 * CHUNK_HEAD_BYTES)
+    if exchange.replay == NULL:
+        exchange.replay = buffer_take(worker, request_head_size(found.head, exchange))
+        behind = 0                                   # the body follows from the inbox
+        if exchange.replay == NULL:
+            return False
+    exchange.replay.end = request_head_write(worker, buffer_bytes(exchange.replay), found.head, found.text,
+                                             exchange)
+    body = relay_decode(half, text, behind, &used)
+    if half.chunk_state == CHUNK_BAD:
+        return False
+    if body and half.rechunk:
+        buffer_append(worker, &exchange.replay, chunk_head, chunk_head_write(chunk_head, body))
+    buffer_append(worker, &exchange.replay, text, body)
+    if half.rechunk and (body or half.source_done):
+        buffer_append(worker, &exchange.replay, <uint8_t*> ends + (0 if body else 2),
+                      (2 if body else 0) + (5 if half.source_done else 0))
+    half.moved_bytes = body
+    return head_consume(worker, client, found, head_bytes + used)
+
+
+cdef void settle(worker_t* worker, exchange_t* exchange, dispatch_t outcome) noexcept nogil:
+    if outcome == DISPATCH_READY:
+        request_send(worker, exchange)
+    elif outcome == DISPATCH_NONE:
+        reply_unavailable(worker, exchange)
+
+
+cdef void request_send(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Send what is left of `replay`, then what more of the body there is."""
+    cdef iovec piece
+    cdef step_t step
+    exchange.request.target = exchange.upstream
+    if exchange.replay_sent == 0:
+        piece.iov_base = buffer_bytes(exchange.replay) + exchange.replay.start
+        piece.iov_len = buffer_length(exchange.replay)
+        step = connection_send(worker, exchange.upstream, &piece, 1)
+        if step == STEP_FAILED:
+            upstream_lost(worker, exchange)
+            return
+        exchange.replay_sent = 1
+    if not exchange.request.source_done:
+        request_pump(worker, exchange)
+    elif worker.settings.timeout_ns[TIMER_RESPONSE]:
+        timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
+
+
+cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Body bytes to the backend. A backend that stops reading may still answer."""
+    cdef uint64_t before = exchange.request.moved_bytes
+    cdef step_t step
+    if exchange.flags & X_REQUEST_LOST or exchange.upstream == NULL:
+        return
+    step = relay_pump(worker, &exchange.request)
+    if exchange.request.moved_bytes != before:
+        exchange.flags &= ~X_REPLAYABLE
+    if step == STEP_AGAIN:
+        exchange_later(worker, exchange)
+    if step == STEP_FAILED:
+        request_failed(worker, exchange)
+    elif exchange.phase != PHASE_HEAD:
+        return
+    elif not exchange.request.source_done:
+        timer_arm(worker, exchange.client, TIMER_IDLE)
+    elif step == STEP_EOF:
+        timer_cancel(worker, exchange.client)
+        timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
+
+
+cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    cdef half_t* half = &exchange.request
+    if half.error_side == SIDE_TARGET:
+        exchange.flags |= X_REQUEST_LOST
+        exchange.upstream.flags |= CONN_READABLE
+        if exchange.phase == PHASE_HEAD:
+            response_receive(worker, exchange)       # its answer, or the news that there is none
+    elif half.error_side == SIDE_MESSAGE and not exchange.flags & X_ANSWERED:
+        reply(worker, exchange, 400, WHO_POLICY, 72)
+    else:
+        http_abort(worker, exchange, WHO_POLICY if half.error_side == SIDE_MESSAGE else WHO_CLIENT,
+                   exchange_phase_letter(exchange))
+
+
+cdef void client_changed(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
+    """Something happened on the client side of an exchange under way."""
+    if exchange.flags & X_TUNNEL:
+        tcp_pump(worker, exchange)
+        return
+    if events & (EPOLLHUP | EPOLLERR):
+        http_abort(worker, exchange, WHO_CLIENT, exchange_phase_letter(exchange))
+        return
+    if events & EPOLLRDHUP and exchange.request.source_done and exchange.phase < PHASE_DATA:
+        http_abort(worker, exchange, WHO_CLIENT, exchange_phase_letter(exchange))
+        return
+    if exchange.phase >= PHASE_HEAD and not exchange.request.source_done:
+        pump_both(worker, exchange)
+    elif exchange.phase == PHASE_DATA:
+        response_pump(worker, exchange)
+
+
+cdef void pump_both(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Body upwards, then response downwards, if the first has not ended the exchange."""
+    cdef uint32_t generation = exchange.generation
+    request_pump(worker, exchange)
+    if exchange.generation == generation and exchange.phase == PHASE_DATA and not exchange.flags & X_TUNNEL:
+        response_pump(worker, exchange)
+
+
+# ---- the upstream connection ----------------------------------------------------------------
+
+cdef void http_upstream_event(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
+    cdef connection_t* client = exchange.client
+    cdef uint32_t generation = client.generation
+    upstream_changed(worker, exchange, events)
+    if client.generation == generation and client.exchange == NULL:
+        next_heads(worker, client)
+
+
+cdef void upstream_changed(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
+    cdef connection_t* upstream = exchange.upstream
+    cdef uint32_t generation = exchange.generation
+    connection_note(upstream, events)
+    if upstream.flags & CONN_CONNECTING:
+        settle(worker, exchange, exchange_connect_done(worker, exchange, upstream_connected(upstream)))
+        return
+    if exchange.flags & X_TUNNEL:
+        tcp_pump(worker, exchange)
+        return
+    if upstream.outbox != NULL or not exchange.request.source_done:
+        request_pump(worker, exchange)
+        if exchange.generation != generation or exchange.upstream != upstream:
+            return
+    if exchange.phase == PHASE_HEAD:
+        response_receive(worker, exchange)
+    elif exchange.phase == PHASE_DATA and not exchange.flags & X_TUNNEL:
+        response_pump(worker, exchange)
+
+
+cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The backend closed or broke before a valid response head: the retry table."""
+    cdef connection_t* upstream = exchange.upstream
+    cdef int error = upstream.error
+    cdef bint reused = upstream.flags & CONN_REUSED
+    cdef bint untouched = exchange.replay_sent == 0
+    cdef bint again = not exchange.flags & (X_CONTINUED | X_ANSWERED) and upstream.inbox == NULL \
+        and exchange.flags & X_REPLAYABLE
+    exchange_drop_upstream(worker, exchange, False)
+    if again and reused and not exchange.flags & X_RETRIED and (untouched or exchange.flags & X_IDEMPOTENT):
+        exchange.flags |= X_RETRIED
+        exchange.replay_sent = 0
+        counter_add(&worker.ledger.retries, 1)
+        retry_fresh(worker, exchange)
+        return
+    account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
+    if again and exchange.tried_count < TRIES_MAX and (untouched or exchange.flags & X_IDEMPOTENT):
+        exchange_release(worker, exchange)
+        exchange.failure = FAIL_REFUSED
+        exchange.replay_sent = 0
+        counter_add(&worker.ledger.retries, 1)
+        settle(worker, exchange, exchange_dispatch(worker, exchange))
+        return
+    if exchange.flags & X_ANSWERED:
+        http_abort(worker, exchange, WHO_SERVER, 72)
+    else:
+        reply(worker, exchange, 502, WHO_SERVER, 72)
+
+
+cdef void retry_fresh(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The stale-connection retry: the same backend, a connection of its own."""
+    cdef dispatch_t outcome = exchange_connect(worker, exchange)
+    if outcome == DISPATCH_NONE and exchange.tried_count < TRIES_MAX and exchange.failure != FAIL_LOCAL:
+        outcome = exchange_dispatch(worker, exchange)
+    settle(worker, exchange, outcome)
+
+
+# ---- the response ---------------------------------------------------------------------------
+
+cdef void response_receive(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Read heads until the final one; interim responses are passed on."""
+    cdef connection_t* upstream = exchange.upstream
+    cdef received_t found
+    cdef int outcome
+    while exchange.phase == PHASE_HEAD:
+        if not upstream.flags & CONN_READABLE and (upstream.inbox == NULL or upstream.head != NULL):
+            return
+        outcome = head_receive(worker, upstream, True, &found)
+        if outcome == HEAD_MORE:
+            return
+        if outcome == HEAD_EOF or outcome == HEAD_LOST:
+            upstream_lost(worker, exchange)
+            return
+        if outcome != HEAD_DONE:
+            response_invalid(worker, exchange)
+            return
+        if found.head.status >= 200:
+            response_start(worker, exchange, &found)
+            return
+        if found.head.status == 101:
+            tunnel_start(worker, exchange, &found)
+            return
+        if not interim_pass(worker, exchange, &found):
+            return
+
+
+cdef void response_invalid(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Nonsense costs this exchange a 502, and the backend its connection."""
+    account_failure(worker, exchange, EVENT_BACKEND_FAILED, 0)
+    exchange_drop_upstream(worker, exchange, False)
+    if exchange.flags & X_ANSWERED:
+        http_abort(worker, exchange, WHO_POLICY, 72)
+    else:
+        reply(worker, exchange, 502, WHO_POLICY, 72)
+
+
+cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
+    """A 1xx head; HTTP/1.0 clients do not know them. False if that ended the exchange."""
+    cdef iovec piece
+    if not exchange.flags & X_HTTP10:
+        piece.iov_base = worker.frame
+        piece.iov_len = response_head_write(worker.frame, found.head, found.text, False, True, False, False)
+        exchange.record.bytes_out += piece.iov_len
+        exchange.flags |= X_CONTINUED
+        if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED:
+            http_abort(worker, exchange, WHO_CLIENT, 72)
+            return False
+    if not head_consume(worker, exchange.upstream, found, found.head.bytes):
+        http_abort(worker, exchange, WHO_RESOURCE, 72)
+        return False
+    return True
+
+
+cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
+    """The final head: decide framing and persistence, and send it with the body that came along."""
+    cdef head_t* head = found.head
+    cdef half_t* half = &exchange.response
+    cdef connection_t* upstream = exchange.upstream
+    cdef int framing = head_response_framing(head, exchange.flags & X_HEAD != 0)
+    cdef bint to_http10 = exchange.flags & X_HTTP10 != 0
+    cdef bint unknown_end = framing == FRAME_CHUNKED or framing == FRAME_CLOSE
+    cdef uint32_t head_bytes = head.bytes, len
+    cdef bint consumed = True
+    if not exchange.request.source_done or worker.draining or (to_http10 and unknown_end):
+        exchange.flags &= ~X_KEEP_CLIENT
+    if head_keeps_alive(head) and framing != FRAME_CLOSE:
+        exchange.flags |= X_KEEP_UPSTREAM
+    exchange.record.status = head.status
+    exchange.record.first_byte_us = <int32_t> ((worker.now_ns - exchange.picked_ns) // 1000)
+    exchange.phase = PHASE_DATA
+    exchange.flags |= X_ANSWERED
+    counter_clear_shared(&exchange.backend.failed_in_a_row)
+    timer_cancel(worker, upstream)
+    if exchange.request.source_done:
+        buffer_drop(worker, &exchange.replay)
+    len = response_head_write(worker.frame, head, found.text, unknown_end and not to_http10,
+                              exchange.flags & X_KEEP_CLIENT != 0, to_http10, False)
+    exchange.record.bytes_out += len
+    relay_open(half, upstream, exchange.client, framing, head.content_length, unknown_end and not to_http10)
+    if found.in_inbox:
+        head_consume(worker, upstream, found, head_bytes)
+        response_sent(worker, exchange, relay_feed(worker, half, NULL, 0, worker.frame, len))
+    else:
+        response_sent(worker, exchange, relay_feed(worker, half, found.text + head_bytes, found.len - head_bytes,
+                                                   worker.frame, len))
+
+
+cdef void response_sent(worker_t* worker, exchange_t* exchange, step_t step) noexcept nogil:
+    """The first bytes are out; go on if there is more to do at once."""
+    if step == STEP_FAILED:
+        response_failed(worker, exchange)
+    elif exchange.response.source_done and exchange.client.outbox == NULL:
+        finish(worker, exchange)
+    else:
+        response_pump(worker, exchange)
+
+
+cdef void response_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    cdef uint64_t before = exchange.response.moved_bytes
+    cdef step_t step = relay_pump(worker, &exchange.response)
+    if step == STEP_EOF:
+        finish(worker, exchange)
+    elif step == STEP_FAILED:
+        response_failed(worker, exchange)
+    else:
+        if exchange.response.moved_bytes != before or exchange.client.timer_class != TIMER_TUNNEL:
+            timer_arm(worker, exchange.client, TIMER_TUNNEL)
+        if step == STEP_AGAIN:
+            exchange_later(worker, exchange)
+
+
+cdef void response_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Cut the client off, so that it sees that the response is not complete."""
+    cdef half_t* half = &exchange.response
+    if half.error_side == SIDE_TARGET:
+        http_abort(worker, exchange, WHO_CLIENT, exchange_phase_letter(exchange))
+    else:
+        http_abort(worker, exchange, WHO_POLICY if half.error_side == SIDE_MESSAGE else WHO_SERVER, 68)
+
+
+cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
+    """101: the connection is no longer HTTP. What came behind either head is flushed into it."""
+    cdef iovec piece
+    if not exchange.flags & X_UPGRADE or not exchange.request.source_done:
+        response_invalid(worker, exchange)
+        return
+    exchange.record.status = 101
+    exchange.record.first_byte_us = <int32_t> ((worker.now_ns - exchange.picked_ns) // 1000)
+    exchange.record.bytes_in += exchange.request.moved_bytes
+    exchange.phase = PHASE_DATA
+    exchange.flags |= X_ANSWERED | X_TUNNEL
+    exchange.flags &= ~(X_KEEP_CLIENT | X_KEEP_UPSTREAM)
+    counter_clear_shared(&exchange.backend.failed_in_a_row)
+    timer_cancel(worker, exchange.upstream)
+    buffer_drop(worker, &exchange.replay)
+    piece.iov_base = worker.frame
+    piece.iov_len = response_head_write(worker.frame, found.head, found.text, False, True, False, True)
+    exchange.record.bytes_out += piece.iov_len
+    relay_open(&exchange.request, exchange.client, exchange.upstream, FRAME_RAW, 0, False)
+    relay_open(&exchange.response, exchange.upstream, exchange.client, FRAME_RAW, 0, False)
+    timer_arm(worker, exchange.client, TIMER_TUNNEL)
+    if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED \
+            or not head_consume(worker, exchange.upstream, found, found.head.bytes):
+        tcp_abort(worker, exchange, WHO_CLIENT, 68)
+        return
+    tcp_pump(worker, exchange)
+
+
+# ---- ends -----------------------------------------------------------------------------------
+
+cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The response is with the client's kernel to its last byte."""
+    cdef connection_t* client = exchange.client
+    cdef connection_t* upstream = exchange.upstream
+    cdef bint keep = exchange.flags & X_KEEP_CLIENT and exchange.request.source_done
+    cdef bint unread = not exchange.request.source_done
+    exchange.phase = PHASE_DONE
+    if upstream != NULL:
+        if exchange.flags & X_KEEP_UPSTREAM and exchange.request.source_done \
+                and not exchange.flags & X_REQUEST_LOST:
+            exchange.upstream = NULL
+            upstream_give(worker, upstream)
+        else:
+            exchange_drop_upstream(worker, exchange, False)
+    exchange_close(worker, exchange)
+    if keep:
+        timer_arm(worker, client, TIMER_IDLE)
+    elif unread or client.inbox != NULL or client.flags & CONN_READABLE:
+        connection_linger(worker, client)
+    else:
+        connection_close(worker, client)
+
+
+cdef void reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who, char phase) noexcept nogil:
+    """Answer in place of a backend. Only while no byte of a response has gone out."""
+    cdef iovec piece
+    cdef bint keep
+    exchange_end_code(exchange, who, phase)
+    exchange_drop_upstream(worker, exchange, False)
+    exchange_release(worker, exchange)
+    exchange.record.status = status
+    exchange.phase = PHASE_DATA
+    exchange.flags |= X_ANSWERED
+    if status < 502 or status > 504 or worker.draining or not exchange.request.source_done:
+        exchange.flags &= ~X_KEEP_CLIENT
+    keep = exchange.flags & X_KEEP_CLIENT != 0
+    piece.iov_base = worker.frame
+    piece.iov_len = reply_write(worker.frame, status, keep, exchange.flags & X_HTTP10 != 0,
+                                exchange.flags & X_HEAD != 0, worker.retry_after_s[0])
+    exchange.record.bytes_out += piece.iov_len
+    relay_open(&exchange.response, NULL, exchange.client, FRAME_NONE, 0, False)
+    response_sent(worker, exchange, connection_send_to(worker, exchange, &piece))
+
+
+cdef step_t connection_send_to(worker_t* worker, exchange_t* exchange, iovec* piece) noexcept nogil:
+    cdef step_t step = connection_send(worker, exchange.client, piece, 1)
+    if step == STEP_FAILED:
+        exchange.response.error_side = SIDE_TARGET
+    return step
+
+
+cdef void reply_unavailable(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """No backend took the request: say why."""
+    if exchange.failure == FAIL_REFUSED:
+        reply(worker, exchange, 502, WHO_SERVER, 67)
+    elif exchange.failure == FAIL_TIMEOUT:
+        reply(worker, exchange, 504, WHO_SERVER_TIMEOUT, 67)
+    elif exchange.failure == FAIL_LOCAL:
+        reply(worker, exchange, 503, WHO_RESOURCE, 67)
+    elif exchange.failure == FAIL_QUEUE_FULL:
+        reply(worker, exchange, 503, WHO_POLICY, 81)
+    elif exchange.failure == FAIL_QUEUE_TIMEOUT:
+        reply(worker, exchange, 503, WHO_SERVER_TIMEOUT, 81)
+    else:
+        reply(worker, exchange, 503, WHO_SERVER, 67)
+
+
+cdef void http_abort(worker_t* worker, exchange_t* exchange, char who, char phase) noexcept nogil:
+    """End the exchange and both its connections at once, with RST."""
+    cdef connection_t* client = exchange.client
+    exchange_end_code(exchange, who, phase)
+    if who == WHO_CLIENT and exchange.record.status == 0:
+        exchange.record.status = STATUS_CLIENT_GONE
+    exchange.phase = PHASE_DONE
+    exchange_drop_upstream(worker, exchange, True)
+    exchange_close(worker, exchange)
+    connection_reset(worker, client)
+
+
+# ---- later ----------------------------------------------------------------------------------
+
+cdef void http_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The queue gave it a backend."""
+    cdef connection_t* client = exchange.client
+    cdef uint32_t generation = client.generation
+    settle(worker, exchange, exchange_granted(worker, exchange))
+    if client.generation == generation and client.exchange == NULL:
+        next_heads(worker, client)
+
+
+cdef void http_resume(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Its turn has come again."""
+    cdef connection_t* client = exchange.client
+    cdef uint32_t generation = client.generation
+    if exchange.flags & X_TUNNEL:
+        tcp_pump(worker, exchange)
+    elif not exchange.request.source_done:
+        pump_both(worker, exchange)
+    elif exchange.phase == PHASE_DATA:
+        response_pump(worker, exchange)
+    else:
+        request_pump(worker, exchange)
+    if client.generation == generation and client.exchange == NULL:
+        next_heads(worker, client)
+
+
+cdef void http_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil:
+    """A time-out of a client connection or of the upstream connection of an exchange."""
+    cdef exchange_t* exchange = conn.exchange
+    cdef connection_t* client
+    cdef uint32_t generation
+    if exchange == NULL:
+        idle_timeout(worker, conn, timer_class)
+        return
+    client = exchange.client
+    generation = client.generation
+    if timer_class == TIMER_CONNECT:
+        settle(worker, exchange, exchange_connect_done(worker, exchange, ETIMEDOUT))
+    elif timer_class == TIMER_RESPONSE:
+        account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
+        reply(worker, exchange, 504, WHO_SERVER_TIMEOUT, 72)
+    elif timer_class == TIMER_QUEUE:
+        exchange.failure = FAIL_QUEUE_TIMEOUT
+        reply_unavailable(worker, exchange)
+    elif exchange.flags & X_ANSWERED:
+        # The target is slow if something waits for it, otherwise the backend has nothing more.
+        http_abort(worker, exchange, WHO_CLIENT_TIMEOUT if client.outbox != NULL else WHO_SERVER_TIMEOUT,
+                   exchange_phase_letter(exchange))
+    else:
+        reply(worker, exchange, 408, WHO_CLIENT_TIMEOUT, 68)
+    if client.generation == generation and client.exchange == NULL:
+        next_heads(worker, client)
+
+
+cdef void idle_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil:
+    """Between requests: silence. In the middle of a head: 408."""
+    cdef exchange_t* exchange
+    if timer_class != TIMER_HEADER or conn.inbox == NULL:
+        connection_close(worker, conn)
+        return
+    exchange = exchange_open(worker, conn, X_HTTP)
+    if exchange == NULL:
+        connection_close(worker, conn)
+        return
+    exchange.record.bytes_in = buffer_length(conn.inbox)
+    reply(worker, exchange, 408, WHO_CLIENT_TIMEOUT, 82)

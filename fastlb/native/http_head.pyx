@@ -1,0 +1,306 @@
+"""See http_head.pxd."""
+
+from libc.errno cimport EAGAIN, ENOMEM
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, strlen
+
+from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_length
+from fastlb.native.connection cimport connection_receive
+from fastlb.native.http1 cimport (
+    FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_FORWARDED, FIELD_HOP, FIELD_HOST,
+    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_DONE,
+    HEAD_LENGTH_REWRITE, HEAD_MORE, METHOD_OPTIONS, field_t, head_limits_t, head_names_field,
+    head_parse, head_start, head_t,
+)
+from fastlb.native.types cimport (
+    CONN_READABLE, SCRATCH_BYTES, X_HTTP10, X_UPGRADE, connection_t, exchange_t, worker_t,
+)
+
+cdef enum:
+    ADDED_BYTES = 512        # request line, Via and the names of the fields that are added
+
+
+# ---- receiving ------------------------------------------------------------------------------
+
+cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response, received_t* found) noexcept nogil:
+    """Read until a head is complete or there is nothing more to read.
+
+    A head that arrives whole, as nearly all do, is parsed where recv() put it. One that does not
+    moves to the connection's inbox, and its parser to memory of its own.
+    Returns: HEAD_DONE with `found`, HEAD_MORE, HEAD_EOF, HEAD_LOST, or the status of a refusal.
+    """
+    cdef head_limits_t limits
+    cdef head_t* head = <head_t*> conn.head
+    cdef ssize_t n = 0
+    cdef int outcome
+    limits.line_bytes = worker.settings.line_bytes
+    limits.header_bytes = worker.settings.header_bytes
+    limits.fields = worker.settings.fields
+    if head == NULL:
+        head = <head_t*> worker.head
+        head_start(head, is_response)
+        if conn.inbox != NULL:                       # came with the message before
+            outcome = inbox_parse(conn, head, &limits, found)
+            if outcome != HEAD_MORE:
+                return outcome
+    while conn.flags & CONN_READABLE:
+        n = connection_receive(conn, worker.scratch, SCRATCH_BYTES)
+        if n == 0:
+            return HEAD_EOF
+        if n == -EAGAIN:
+            break
+        if n < 0:
+            return HEAD_LOST
+        if conn.inbox == NULL and conn.head == NULL:
+            found.head = head
+            found.text = worker.scratch
+            found.len = <uint32_t> n
+            found.in_inbox = False
+            outcome = head_parse(head, worker.scratch, <uint32_t> n, &limits)
+            if outcome != HEAD_MORE:
+                return outcome
+        if not buffer_append(worker, &conn.inbox, worker.scratch, <size_t> n):
+            return 502 if is_response else 431
+        outcome = inbox_parse(conn, head, &limits, found)
+        if outcome != HEAD_MORE:
+            return outcome
+    if conn.inbox != NULL and conn.head == NULL:
+        conn.head = malloc(sizeof(head_t))
+        if conn.head == NULL:
+            conn.error = ENOMEM
+            return HEAD_LOST
+        memcpy(conn.head, head, sizeof(head_t) - sizeof(head.fields) + head.field_count * sizeof(field_t))
+    return HEAD_MORE
+
+
+cdef int inbox_parse(connection_t* conn, head_t* head, head_limits_t* limits, received_t* found) noexcept nogil:
+    found.head = head
+    found.text = buffer_bytes(conn.inbox) + conn.inbox.start
+    found.len = buffer_length(conn.inbox)
+    found.in_inbox = True
+    return head_parse(head, found.text, found.len, limits)
+
+
+cdef bint head_consume(worker_t* worker, connection_t* conn, received_t* found, uint32_t used) noexcept nogil:
+    """The first `used` bytes are done with; what is behind them stays in the inbox. `found.head`
+    is gone after this. False without memory."""
+    free(conn.head)
+    conn.head = NULL
+    if found.in_inbox:
+        conn.inbox.start += used
+        if buffer_length(conn.inbox) == 0:
+            buffer_drop(worker, &conn.inbox)
+        return True
+    return buffer_append(worker, &conn.inbox, found.text + used, found.len - used)
+
+
+# ---- writing --------------------------------------------------------------------------------
+
+cdef struct pen_t:
+    uint8_t* into
+    uint32_t at
+
+
+cdef inline void put(pen_t* pen, const void* text, uint32_t len) noexcept nogil:
+    memcpy(pen.into + pen.at, text, len)
+    pen.at += len
+
+
+cdef inline void put_text(pen_t* pen, const char* text) noexcept nogil:
+    put(pen, text, <uint32_t> strlen(text))
+
+
+cdef void put_number(pen_t* pen, uint64_t value) noexcept nogil:
+    cdef uint8_t digits[20]
+    cdef int at = 20
+    while True:
+        at -= 1
+        digits[at] = <uint8_t> (48 + value % 10)
+        value //= 10
+        if value == 0:
+            break
+    put(pen, digits + at, 20 - at)
+
+
+cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field_t* field,
+                            bint* length_seen) noexcept nogil:
+    """True for what must not be passed on as it is."""
+    if field.id == FIELD_CONNECTION or field.id == FIELD_HOP or field.id == FIELD_UPGRADE \
+            or field.id == FIELD_TRANSFER_ENCODING:
+        return True
+    if field.id == FIELD_CONTENT_LENGTH:
+        if head.flags & HEAD_CHUNKED or length_seen[0]:
+            return True
+        length_seen[0] = True
+        return False
+    if field.id == FIELD_HOST:
+        return False
+    return head.flags & HEAD_CONN_NAMES and head_names_field(head, text, field)
+
+
+cdef inline bint is_rewritten(const head_t* head, const field_t* field) noexcept nogil:
+    if field.id == FIELD_CONTENT_LENGTH:
+        return head.flags & HEAD_LENGTH_REWRITE != 0
+    return field.id == FIELD_HOST and head.flags & HEAD_ABSOLUTE != 0
+
+
+cdef void put_fields(pen_t* pen, const head_t* head, const uint8_t* text) noexcept nogil:
+    """The sender's fields, in order and case. Neighbours that stand as they should are copied
+    together."""
+    cdef uint32_t i, run_at = 0, run_end = 0
+    cdef const field_t* field
+    cdef bint length_seen = False
+    for i in range(head.field_count):
+        field = &head.fields[i]
+        if is_dropped(head, text, field, &length_seen) or (not head.is_response and field.id == FIELD_FORWARDED):
+            continue
+        if field.plain and not is_rewritten(head, field):
+            if run_end != field.name_at:
+                put(pen, text + run_at, run_end - run_at)
+                run_at = field.name_at
+            run_end = field.value_at + field.value_len + 2
+            continue
+        put(pen, text + run_at, run_end - run_at)
+        run_at = run_end = 0
+        put(pen, text + field.name_at, field.name_len)
+        put_text(pen, ": ")
+        if not is_rewritten(head, field):
+            put(pen, text + field.value_at, field.value_len)
+        elif field.id == FIELD_HOST:
+            put(pen, text + head.host_at, head.host_len)
+        else:
+            put_number(pen, head.content_length)
+        put_text(pen, "\r\n")
+    put(pen, text + run_at, run_end - run_at)
+
+
+cdef void put_upgrade(pen_t* pen, const head_t* head, const uint8_t* text) noexcept nogil:
+    """Connection: Upgrade and the Upgrade fields as they came."""
+    cdef uint32_t i
+    cdef const field_t* field
+    put_text(pen, "Connection: Upgrade\r\n")
+    for i in range(head.field_count):
+        field = &head.fields[i]
+        if field.id == FIELD_UPGRADE:
+            put_text(pen, "Upgrade: ")
+            put(pen, text + field.value_at, field.value_len)
+            put_text(pen, "\r\n")
+
+
+cdef uint32_t request_head_size(const head_t* head, const exchange_t* exchange) noexcept nogil:
+    """At most so many bytes will request_head_write() write."""
+    return head.bytes + 3 * head.host_len + 2 * head.field_count + ADDED_BYTES
+
+
+cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* head, const uint8_t* text,
+                                 exchange_t* exchange) noexcept nogil:
+    """The request head as the backend gets it. Returns its length."""
+    cdef pen_t pen
+    pen.into = into
+    pen.at = 0
+    put(&pen, text + head.start_at, head.method_len)
+    put_text(&pen, " ")
+    if head.target_len == 0 or (text[head.target_at] != 47 and head.flags & HEAD_ABSOLUTE):
+        put_text(&pen, "*" if head.method == METHOD_OPTIONS and head.target_len == 0 else "/")
+    put(&pen, text + head.target_at, head.target_len)
+    put_text(&pen, " HTTP/1.1\r\n")
+    if head.host_count == 0:
+        put_text(&pen, "Host: ")
+        if head.host_len:
+            put(&pen, text + head.host_at, head.host_len)
+        else:
+            put_text(&pen, "localhost")     # HTTP/1.0 without a name; HTTP/1.1 must send one
+        put_text(&pen, "\r\n")
+    put_fields(&pen, head, text)
+    if head.flags & HEAD_CHUNKED:
+        put_text(&pen, "Transfer-Encoding: chunked\r\n")
+    if exchange.flags & X_UPGRADE:
+        put_upgrade(&pen, head, text)
+    put_text(&pen, "X-Forwarded-For: ")
+    put(&pen, exchange.client.peer, exchange.client.peer_len)
+    put_text(&pen, "\r\nX-Forwarded-Proto: http\r\n")
+    if head.host_len:
+        put_text(&pen, "X-Forwarded-Host: ")
+        put(&pen, text + head.host_at, head.host_len)
+        put_text(&pen, "\r\n")
+    if exchange.flags & X_HTTP10:
+        put(&pen, worker.settings.via10, worker.settings.via_len)
+    else:
+        put(&pen, worker.settings.via11, worker.settings.via_len)
+    put_text(&pen, "\r\n")
+    return pen.at
+
+
+cdef uint32_t response_head_write(uint8_t* into, const head_t* head, const uint8_t* text,
+                                  bint rechunk, bint keep, bint to_http10, bint upgrade) noexcept nogil:
+    """The response head as the client gets it. Returns its length, at most head.bytes + 128."""
+    cdef pen_t pen
+    pen.into = into
+    pen.at = 0
+    put_text(&pen, "HTTP/1.1 ")
+    put_number(&pen, head.status)
+    put_text(&pen, " ")
+    put(&pen, text + head.reason_at, head.reason_len)
+    put_text(&pen, "\r\n")
+    put_fields(&pen, head, text)
+    if upgrade:
+        put_upgrade(&pen, head, text)
+    elif head.status >= 200:
+        if rechunk:
+            put_text(&pen, "Transfer-Encoding: chunked\r\n")
+        if not keep:
+            put_text(&pen, "Connection: close\r\n")
+        elif to_http10:
+            put_text(&pen, "Connection: keep-alive\r\n")
+    put_text(&pen, "\r\n")
+    return pen.at
+
+
+cdef const char* reason_of(uint32_t status) noexcept nogil:
+    if status == 400:
+        return "Bad Request"
+    if status == 408:
+        return "Request Timeout"
+    if status == 414:
+        return "URI Too Long"
+    if status == 431:
+        return "Request Header Fields Too Large"
+    if status == 501:
+        return "Not Implemented"
+    if status == 502:
+        return "Bad Gateway"
+    if status == 503:
+        return "Service Unavailable"
+    if status == 504:
+        return "Gateway Timeout"
+    return "HTTP Version Not Supported"
+
+
+cdef uint32_t reply_write(uint8_t* into, uint32_t status, bint keep, bint to_http10, bint to_head,
+                          uint32_t retry_after_s) noexcept nogil:
+    """An answer of our own, with a body of one line. Returns its length."""
+    cdef pen_t pen
+    cdef const char* reason = reason_of(status)
+    pen.into = into
+    pen.at = 0
+    put_text(&pen, "HTTP/1.1 ")
+    put_number(&pen, status)
+    put_text(&pen, " ")
+    put_text(&pen, reason)
+    put_text(&pen, "\r\nContent-Type: text/plain\r\nContent-Length: ")
+    put_number(&pen, strlen(reason) + 5)
+    if status == 503:
+        put_text(&pen, "\r\nRetry-After: ")
+        put_number(&pen, retry_after_s)
+    if not keep:
+        put_text(&pen, "\r\nConnection: close")
+    elif to_http10:
+        put_text(&pen, "\r\nConnection: keep-alive")
+    put_text(&pen, "\r\n\r\n")
+    if not to_head:
+        put_number(&pen, status)
+        put_text(&pen, " ")
+        put_text(&pen, reason)
+        put_text(&pen, "\n")
+    return pen.at

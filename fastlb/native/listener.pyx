@@ -1,0 +1,168 @@
+"""See listener.pxd."""
+
+from libc.errno cimport (
+    EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EPROTO, errno,
+)
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset, strlen
+
+from fastlb.native.accounting cimport account_event
+from fastlb.native.connection cimport connection_close, connection_open
+from fastlb.native.http_exchange cimport http_client_open
+from fastlb.native.linux cimport (
+    AF_INET, AF_INET6, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLEXCLUSIVE, EPOLLIN, SOCK_CLOEXEC,
+    SOCK_NONBLOCK, accept4, close, epoll_ctl, epoll_event, inet_ntop, ntohs, sockaddr, sockaddr_in,
+    sockaddr_in6, sockaddr_storage, socklen_t,
+)
+from fastlb.native.slab cimport slab_give, slab_take
+from fastlb.native.tcp_exchange cimport tcp_client_open
+from fastlb.native.timers cimport timer_arm, timer_cancel
+from fastlb.native.types cimport (
+    CONN_NODELAY, CONN_TCP, EVENT_ACCEPT_PAUSED, EVENT_ACCEPT_RESUMED, PEER_MAX_BYTES,
+    ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add,
+    counter_add_shared, counter_read, role_t, worker_t,
+)
+
+cdef enum:
+    ACCEPTS_PER_TURN = 16
+
+
+cdef bint watch(worker_t* worker, connection_t* listener) noexcept nogil:
+    """Level-triggered, so that what one turn leaves is reported again, to anyone."""
+    cdef epoll_event event
+    event.events = EPOLLIN | EPOLLEXCLUSIVE
+    event.data.u64 = (<unsigned long long> listener.generation << 32) | listener.index
+    return epoll_ctl(worker.epfd, EPOLL_CTL_ADD, listener.fd, &event) == 0
+
+
+cdef bint listener_open(worker_t* worker, int fd, uint32_t client_role) noexcept nogil:
+    """Own `fd`, a duplicate of the shared listening socket. False without memory; `fd` is closed."""
+    cdef connection_t* listener = <connection_t*> slab_take(&worker.connections)
+    cdef uint32_t index, generation
+    if listener == NULL:
+        close(fd)
+        return False
+    index = listener.index
+    generation = listener.generation
+    memset(listener, 0, sizeof(connection_t))
+    listener.index = index
+    listener.generation = generation
+    listener.fd = fd
+    listener.role = ROLE_LISTENER
+    listener.requests = client_role              # what the accepted connections will be
+    if not watch(worker, listener):
+        connection_close(worker, listener)
+        return False
+    return True
+
+
+cdef void listener_close(worker_t* worker, connection_t* listener) noexcept nogil:
+    """Stop accepting. The descriptor is a duplicate, so epoll has to be told."""
+    epoll_ctl(worker.epfd, EPOLL_CTL_DEL, listener.fd, NULL)
+    connection_close(worker, listener)
+
+
+cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nogil:
+    """Take what waits, but not all of it at once."""
+    cdef int turns = ACCEPTS_PER_TURN
+    cdef sockaddr_storage address
+    cdef socklen_t len
+    cdef int fd
+    if worker.draining:
+        turns = 65536                            # the queue is emptied before it is closed
+    while turns:
+        turns -= 1
+        if worker.settings.connections_max and counter_read(worker.clients_total) >= worker.settings.connections_max:
+            listener_pause(worker, listener, 0)
+            return
+        len = sizeof(address)
+        fd = accept4(listener.fd, <sockaddr*> &address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd >= 0:
+            if worker.accept_paused:
+                worker.accept_paused = False
+                account_event(worker, EVENT_ACCEPT_RESUMED, -1, 0, 0)
+            client_open(worker, fd, <role_t> listener.requests, &address)
+        elif errno == EINTR or errno == ECONNABORTED or errno == EPROTO or errno == EPERM:
+            continue                             # that client is gone; accept(2) on pending errors
+        elif errno == EAGAIN:
+            return
+        else:
+            listener_pause(worker, listener, errno)
+            return
+
+
+cdef void client_open(worker_t* worker, int fd, role_t role, sockaddr_storage* address) noexcept nogil:
+    cdef connection_t* conn = connection_open(worker, fd, role)
+    if conn == NULL:
+        close(fd)
+        return
+    # TCP_NODELAY is set on the listening socket and inherited.
+    conn.flags |= CONN_NODELAY
+    conn.family = <uint8_t> address.ss_family
+    peer_write(conn, address)
+    counter_add(&worker.ledger.clients_opened, 1)
+    counter_add_shared(worker.clients_total, 1)
+    if role == ROLE_TCP_CLIENT:
+        tcp_client_open(worker, conn)
+    else:
+        http_client_open(worker, conn)
+
+
+cdef void peer_write(connection_t* conn, sockaddr_storage* address) noexcept nogil:
+    """The client's address as text; an IPv4 client of a dual-stack socket is written as IPv4."""
+    cdef sockaddr_in* v4 = <sockaddr_in*> address
+    cdef sockaddr_in6* v6 = <sockaddr_in6*> address
+    cdef uint8_t[12] mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255]
+    if address.ss_family == AF_INET:
+        conn.flags |= CONN_TCP
+        conn.port = ntohs(v4.sin_port)
+        v4_write(conn, <uint8_t*> &v4.sin_addr)
+    elif address.ss_family == AF_INET6:
+        conn.flags |= CONN_TCP
+        conn.port = ntohs(v6.sin6_port)
+        if memcmp(&v6.sin6_addr, mapped, 12) == 0:
+            v4_write(conn, <uint8_t*> &v6.sin6_addr + 12)
+        else:
+            inet_ntop(AF_INET6, &v6.sin6_addr, conn.peer, PEER_MAX_BYTES)
+            conn.peer_len = <uint8_t> strlen(conn.peer)
+    else:
+        memcpy(conn.peer, b"unix", 4)
+        conn.peer_len = 4
+
+
+cdef void v4_write(connection_t* conn, const uint8_t* octets) noexcept nogil:
+    """Dotted decimal: inet_ntop() would go through printf()."""
+    cdef uint32_t at = 0, i, value
+    for i in range(4):
+        value = octets[i]
+        if value >= 100:
+            conn.peer[at] = <char> (48 + value // 100)
+            at += 1
+        if value >= 10:
+            conn.peer[at] = <char> (48 + value // 10 % 10)
+            at += 1
+        conn.peer[at] = <char> (48 + value % 10)
+        at += 1
+        if i < 3:
+            conn.peer[at] = 46
+            at += 1
+    conn.peer_len = <uint8_t> at
+
+
+cdef void listener_pause(worker_t* worker, connection_t* listener, int error) noexcept nogil:
+    """Out of descriptors or memory, or at the limit: asking again and again would burn the core.
+    Said once; looked at again after a while."""
+    epoll_ctl(worker.epfd, EPOLL_CTL_DEL, listener.fd, NULL)
+    timer_arm(worker, listener, TIMER_ACCEPT)
+    if not worker.accept_paused:
+        worker.accept_paused = True
+        account_event(worker, EVENT_ACCEPT_PAUSED, -1, error, 0)
+
+
+cdef void listener_resume(worker_t* worker, connection_t* listener) noexcept nogil:
+    cdef uint64_t limit = worker.settings.connections_max
+    timer_cancel(worker, listener)
+    if limit and counter_read(worker.clients_total) >= limit:
+        timer_arm(worker, listener, TIMER_ACCEPT)
+        return
+    watch(worker, listener)

@@ -1,0 +1,22 @@
+"""Moving bytes from one connection to another, inside the framing of a message or without one.
+
+Small pieces are copied through the worker's scratch: one recv, one send. Much is spliced through
+a pipe, never past the end of a message. At most one scratch (or one pipe) of bytes waits for a
+target that does not read; until it does, the source is not read either.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from fastlb.native.types cimport half_t, connection_t, step_t, worker_t
+
+cdef enum:
+    CHUNK_HEAD_BYTES = 24
+
+cdef void relay_open(half_t* half, connection_t* source, connection_t* target, int framing,
+                     uint64_t length, bint rechunk) noexcept nogil
+cdef void relay_close(worker_t* worker, half_t* half) noexcept nogil
+cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil
+cdef step_t relay_feed(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
+                       uint8_t* before, uint32_t before_len) noexcept nogil
+cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil
+cdef uint32_t chunk_head_write(uint8_t* into, uint32_t len) noexcept nogil

@@ -1,0 +1,311 @@
+"""See relay.pxd."""
+
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EPIPE, ENOMEM, errno
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_length
+from fastlb.native.connection cimport connection_flush, connection_receive, connection_send
+from fastlb.native.http1 cimport CHUNK_BAD, CHUNK_DONE, CHUNK_SIZE, chunks_decode
+from fastlb.native.linux cimport (
+    F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, close, fcntl, iovec,
+    pipe2, splice,
+)
+from fastlb.native.types cimport (
+    CONN_EOF, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
+    PIPES_MAX, SCRATCH_BYTES, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN, STEP_BLOCKED,
+    STEP_EOF, STEP_FAILED, connection_t, half_t, step_t, worker_t,
+)
+
+cdef enum:
+    SPLICE_MIN_BYTES = 65536      # a message's rest that is worth a pipe
+    SPLICE_AFTER_READS = 2        # full reads in a row of an unframed stream
+    SPLICE_SMALL_BYTES = 8192     # a stream that has become small again
+    PIPE_BYTES = 1048576
+    BUDGET_BYTES = 1048576        # for one half in one turn; then it is the others' turn
+
+
+cdef void relay_open(half_t* half, connection_t* source, connection_t* target, int framing,
+                     uint64_t length, bint rechunk) noexcept nogil:
+    memset(half, 0, sizeof(half_t))
+    half.source = source
+    half.target = target
+    half.framing = framing
+    half.remaining_bytes = length
+    half.rechunk = rechunk
+    half.chunk_state = CHUNK_SIZE
+    half.pipe_r = half.pipe_w = -1
+    half.source_done = framing == FRAME_NONE
+
+
+cdef void relay_close(worker_t* worker, half_t* half) noexcept nogil:
+    """Give the pipe back; one that is not empty is closed, or another exchange would get its
+    bytes."""
+    if half.pipe_r >= 0:
+        pipe_give(worker, half)
+
+
+cdef inline step_t failed(half_t* half, int side, int error) noexcept nogil:
+    half.error_side = side
+    half.error_errno = error
+    return STEP_FAILED
+
+
+cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil:
+    """Move what can be moved now.
+
+    Returns: STEP_EOF      all of it has been handed to the target's kernel;
+             STEP_BLOCKED  until epoll reports the source or the target;
+             STEP_AGAIN    the budget of this turn is used up;
+             STEP_FAILED   half.error_side and error_errno say why; a source that ended too early
+                           has errno 0.
+    """
+    cdef uint64_t until = half.moved_bytes + BUDGET_BYTES
+    cdef step_t step
+    while True:
+        if half.target.outbox != NULL:
+            step = connection_flush(worker, half.target)
+            if step == STEP_BLOCKED:
+                return STEP_BLOCKED
+            if step == STEP_FAILED:
+                return failed(half, SIDE_TARGET, half.target.error)
+        if half.piped_bytes:
+            step = pipe_drain(half)
+            if step != STEP_AGAIN:
+                return step
+        if half.source_done:
+            return STEP_EOF
+        if half.moved_bytes >= until:
+            return STEP_AGAIN
+        if half.source.inbox != NULL:
+            step = inbox_take(worker, half)
+        elif not half.source.flags & CONN_READABLE:
+            if half.source.flags & CONN_EOF:
+                return source_ended(worker, half)
+            step = STEP_BLOCKED
+        elif splice_wanted(half):
+            step = pipe_fill(worker, half)
+        else:
+            step = copy_once(worker, half)
+        if step == STEP_FAILED:
+            return STEP_FAILED
+        if step == STEP_BLOCKED:
+            if half.pipe_r >= 0 and half.piped_bytes == 0:
+                pipe_give(worker, half)
+            return STEP_BLOCKED
+
+
+# ---- copy -----------------------------------------------------------------------------------
+
+cdef step_t inbox_take(worker_t* worker, half_t* half) noexcept nogil:
+    """What was received together with a head."""
+    cdef connection_t* source = half.source
+    cdef uint32_t used = 0, out
+    cdef uint8_t* text = buffer_bytes(source.inbox) + source.inbox.start
+    cdef step_t step
+    out = relay_decode(half, text, buffer_length(source.inbox), &used)
+    if half.chunk_state == CHUNK_BAD:
+        return failed(half, SIDE_MESSAGE, 0)
+    step = relay_send(worker, half, text, out, NULL, 0)
+    source.inbox.start += used
+    if buffer_length(source.inbox) == 0:
+        buffer_drop(worker, &source.inbox)
+    return step
+
+
+cdef step_t copy_once(worker_t* worker, half_t* half) noexcept nogil:
+    cdef ssize_t n = connection_receive(half.source, worker.scratch, SCRATCH_BYTES)
+    if n == 0:
+        return source_ended(worker, half)
+    if n == -EAGAIN:
+        return STEP_BLOCKED
+    if n < 0:
+        return failed(half, SIDE_SOURCE, <int> -n)
+    if n < SCRATCH_BYTES:
+        half.full_reads = 0
+    elif half.full_reads < SPLICE_AFTER_READS:
+        half.full_reads += 1
+    return relay_feed(worker, half, worker.scratch, <uint32_t> n, NULL, 0)
+
+
+cdef step_t source_ended(worker_t* worker, half_t* half) noexcept nogil:
+    """EOF: the end of a stream, or a message that is cut off."""
+    if half.framing != FRAME_RAW and half.framing != FRAME_CLOSE:
+        return failed(half, SIDE_SOURCE, 0)
+    half.source_done = True
+    if half.rechunk:
+        return relay_send(worker, half, NULL, 0, NULL, 0)
+    return STEP_AGAIN
+
+
+cdef step_t relay_feed(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
+                       uint8_t* before, uint32_t before_len) noexcept nogil:
+    """Send on what was received, behind the `before_len` bytes at `before` (a head). What stands
+    behind the end of the message goes to the source's inbox."""
+    cdef uint32_t used = 0
+    cdef uint32_t out = relay_decode(half, text, len, &used)
+    if half.chunk_state == CHUNK_BAD:
+        return failed(half, SIDE_MESSAGE, 0)
+    if used < len and not buffer_append(worker, &half.source.inbox, text + used, len - used):
+        return failed(half, SIDE_MESSAGE, ENOMEM)
+    return relay_send(worker, half, text, out, before, before_len)
+
+
+cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil:
+    """Take the message's own bytes to the front of `text`. Returns how many; sets source_done."""
+    cdef uint32_t out = len
+    used[0] = len
+    if half.framing == FRAME_LENGTH:
+        if half.remaining_bytes < len:
+            out = <uint32_t> half.remaining_bytes
+        used[0] = out
+        half.remaining_bytes -= out
+        half.source_done = half.remaining_bytes == 0
+    elif half.framing == FRAME_CHUNKED:
+        out = chunks_decode(half, text, len, used)
+        half.source_done = half.chunk_state == CHUNK_DONE
+    elif half.framing == FRAME_NONE:
+        used[0] = out = 0
+    return out
+
+
+cdef uint32_t chunk_head_write(uint8_t* into, uint32_t len) noexcept nogil:
+    """The size line of a chunk. Returns its length."""
+    cdef const char* digits = "0123456789abcdef"
+    cdef int shift = 28
+    cdef uint32_t at = 0
+    while shift > 0 and not len >> shift:
+        shift -= 4
+    while shift >= 0:
+        into[at] = digits[(len >> shift) & 15]
+        at += 1
+        shift -= 4
+    into[at] = 13
+    into[at + 1] = 10
+    return at + 2
+
+
+cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
+                       uint8_t* before, uint32_t before_len) noexcept nogil:
+    """Frame and send; the last chunk goes out with the data before it."""
+    cdef iovec pieces[4]
+    cdef uint8_t chunk_head[CHUNK_HEAD_BYTES]
+    cdef const char* ends = "\r\n0\r\n\r\n"
+    cdef uint32_t count = 0
+    cdef step_t step
+    half.moved_bytes += len
+    if before_len:
+        pieces[count].iov_base = before
+        pieces[count].iov_len = before_len
+        count += 1
+    if len and half.rechunk:
+        pieces[count].iov_base = chunk_head
+        pieces[count].iov_len = chunk_head_write(chunk_head, len)
+        count += 1
+    if len:
+        pieces[count].iov_base = text
+        pieces[count].iov_len = len
+        count += 1
+    if half.rechunk and (len or half.source_done):
+        # CRLF behind the data, or the last chunk, or both.
+        pieces[count].iov_base = <void*> (ends if len else ends + 2)
+        pieces[count].iov_len = (2 if len else 0) + (5 if half.source_done else 0)
+        count += 1
+    step = connection_send(worker, half.target, pieces, count)
+    if step == STEP_FAILED:
+        return failed(half, SIDE_TARGET, half.target.error)
+    return step
+
+
+# ---- splice ---------------------------------------------------------------------------------
+
+cdef inline bint splice_wanted(half_t* half) noexcept nogil:
+    if half.splice_refused:
+        return False
+    if half.framing == FRAME_LENGTH:
+        return half.remaining_bytes >= SPLICE_MIN_BYTES or half.splicing
+    if half.framing == FRAME_RAW:
+        return half.splicing or half.full_reads >= SPLICE_AFTER_READS
+    return False
+
+
+cdef bint pipe_take(worker_t* worker, half_t* half) noexcept nogil:
+    cdef int fds[2]
+    if worker.pipe_count:
+        worker.pipe_count -= 1
+        half.pipe_r = worker.pipes[worker.pipe_count].r
+        half.pipe_w = worker.pipes[worker.pipe_count].w
+        return True
+    if pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0:
+        return False
+    fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES)      # refused above the user's share: it stays small
+    half.pipe_r = fds[0]
+    half.pipe_w = fds[1]
+    return True
+
+
+cdef void pipe_give(worker_t* worker, half_t* half) noexcept nogil:
+    if half.piped_bytes == 0 and worker.pipe_count < PIPES_MAX:
+        worker.pipes[worker.pipe_count].r = half.pipe_r
+        worker.pipes[worker.pipe_count].w = half.pipe_w
+        worker.pipe_count += 1
+    else:
+        close(half.pipe_r)
+        close(half.pipe_w)
+    half.pipe_r = half.pipe_w = -1
+    half.piped_bytes = 0
+
+
+cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
+    """Source to pipe. The pipe is empty here, so EAGAIN means that the source is."""
+    cdef size_t want = PIPE_BYTES
+    cdef ssize_t n
+    if half.pipe_r < 0 and not pipe_take(worker, half):
+        half.splice_refused = True
+        return STEP_AGAIN
+    if half.framing == FRAME_LENGTH and half.remaining_bytes < want:
+        want = half.remaining_bytes
+    while True:
+        n = splice(half.source.fd, NULL, half.pipe_w, NULL, want, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+        if n >= 0 or errno != EINTR:
+            break
+    if n > 0:
+        half.splicing = True
+        half.piped_bytes += <uint32_t> n
+        half.moved_bytes += <uint64_t> n
+        if half.framing == FRAME_LENGTH:
+            half.remaining_bytes -= <uint64_t> n
+            half.source_done = half.remaining_bytes == 0
+        elif n < SPLICE_SMALL_BYTES:
+            half.splicing = False
+            half.full_reads = 0
+        return STEP_AGAIN
+    if n == 0:
+        half.source.flags |= CONN_EOF
+        half.source.flags &= ~CONN_READABLE
+        return source_ended(worker, half)
+    if errno == EAGAIN:
+        half.source.flags &= ~CONN_READABLE
+        return STEP_BLOCKED
+    if errno == EINVAL:
+        half.splice_refused = True
+        return STEP_AGAIN
+    half.source.flags &= ~CONN_READABLE
+    return failed(half, SIDE_SOURCE, errno)
+
+
+cdef step_t pipe_drain(half_t* half) noexcept nogil:
+    """Pipe to target. STEP_AGAIN if the pipe is empty now."""
+    cdef ssize_t n
+    while half.piped_bytes > 0:
+        n = splice(half.pipe_r, NULL, half.target.fd, NULL, half.piped_bytes,
+                   SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+        if n > 0:
+            half.piped_bytes -= <uint32_t> n
+        elif n == -1 and errno == EINTR:
+            continue
+        elif n == -1 and errno == EAGAIN:
+            return STEP_BLOCKED
+        else:                                # 0 with bytes waiting: the target is gone
+            return failed(half, SIDE_TARGET, errno if n == -1 else EPIPE)
+    return STEP_AGAIN

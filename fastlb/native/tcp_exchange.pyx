@@ -1,0 +1,163 @@
+"""See tcp_exchange.pxd."""
+
+from libc.errno cimport ECONNRESET, ETIMEDOUT
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+
+from fastlb.native.connection cimport connection_close, connection_note, connection_reset
+from fastlb.native.exchange cimport (
+    DISPATCH_NONE, DISPATCH_READY, DISPATCH_WAIT, dispatch_t, exchange_close, exchange_connect_done,
+    exchange_dispatch, exchange_drop_upstream, exchange_end_code, exchange_granted, exchange_later,
+    exchange_open, exchange_phase_letter,
+)
+from fastlb.native.linux cimport SHUT_WR, shutdown
+from fastlb.native.relay cimport relay_open, relay_pump
+from fastlb.native.timers cimport timer_arm
+from fastlb.native.types cimport (
+    CONN_BROKEN, CONN_CONNECTING, FAIL_LOCAL, FAIL_NO_BACKEND, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
+    FAIL_REFUSED, FAIL_TIMEOUT, FRAME_RAW, PHASE_DATA, PHASE_DONE, PHASE_QUEUED, PHASE_REQUEST,
+    SIDE_SOURCE, STEP_AGAIN, STEP_EOF, STEP_FAILED, TIMER_CONNECT, TIMER_FIN, TIMER_IDLE,
+    TIMER_QUEUE, TIMER_TUNNEL, X_TUNNEL, connection_t, exchange_t, half_t, step_t, worker_t,
+)
+from fastlb.native.upstream cimport upstream_connected
+
+
+cdef void tcp_client_open(worker_t* worker, connection_t* conn) noexcept nogil:
+    """A client was accepted: its session begins with the search for a backend."""
+    cdef exchange_t* exchange
+    conn.since_ns = worker.now_ns
+    exchange = exchange_open(worker, conn, 0)
+    if exchange == NULL:
+        connection_reset(worker, conn)
+        return
+    settle(worker, exchange, exchange_dispatch(worker, exchange))
+
+
+cdef void settle(worker_t* worker, exchange_t* exchange, dispatch_t outcome) noexcept nogil:
+    if outcome == DISPATCH_READY:
+        session_start(worker, exchange)
+    elif outcome == DISPATCH_NONE:
+        refuse(worker, exchange)
+
+
+cdef void refuse(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """No backend took it. RST, so that the client does not take it for an empty answer."""
+    cdef const char* code = "SC"
+    if exchange.failure == FAIL_TIMEOUT:
+        code = "sC"
+    elif exchange.failure == FAIL_LOCAL:
+        code = "RC"
+    elif exchange.failure == FAIL_QUEUE_FULL:
+        code = "PQ"
+    elif exchange.failure == FAIL_QUEUE_TIMEOUT:
+        code = "sQ"
+    tcp_abort(worker, exchange, code[0], code[1])
+
+
+cdef void session_start(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    exchange.phase = PHASE_DATA
+    relay_open(&exchange.request, exchange.client, exchange.upstream, FRAME_RAW, 0, False)
+    relay_open(&exchange.response, exchange.upstream, exchange.client, FRAME_RAW, 0, False)
+    timer_arm(worker, exchange.client, TIMER_IDLE)
+    tcp_pump(worker, exchange)
+
+
+cdef void tcp_client_event(worker_t* worker, connection_t* conn, uint32_t events) noexcept nogil:
+    cdef exchange_t* exchange = conn.exchange
+    connection_note(conn, events)
+    if exchange.phase == PHASE_DATA:
+        tcp_pump(worker, exchange)
+    elif conn.flags & CONN_BROKEN:
+        tcp_abort(worker, exchange, 67, exchange_phase_letter(exchange))
+
+
+cdef void tcp_upstream_event(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
+    cdef connection_t* upstream = exchange.upstream
+    connection_note(upstream, events)
+    if upstream.flags & CONN_CONNECTING:
+        settle(worker, exchange, exchange_connect_done(worker, exchange, upstream_connected(upstream)))
+    else:
+        tcp_pump(worker, exchange)
+
+
+cdef void tcp_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The queue gave it a backend."""
+    settle(worker, exchange, exchange_granted(worker, exchange))
+
+
+cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Move what can be moved in both directions, and see whether that was the end."""
+    cdef uint64_t before = exchange.request.moved_bytes + exchange.response.moved_bytes
+    cdef bint ended = exchange.request.shut or exchange.response.shut
+    cdef step_t out, back
+    out = half_pump(worker, &exchange.request)
+    if out == STEP_FAILED:
+        broken(worker, exchange, &exchange.request)
+        return
+    back = half_pump(worker, &exchange.response)
+    if back == STEP_FAILED:
+        broken(worker, exchange, &exchange.response)
+        return
+    if exchange.record.first_byte_us < 0 and exchange.response.moved_bytes:
+        exchange.record.first_byte_us = <int32_t> ((worker.now_ns - exchange.picked_ns) // 1000)
+    if exchange.request.shut and exchange.response.shut:
+        finish(worker, exchange)
+        return
+    if out == STEP_AGAIN or back == STEP_AGAIN:
+        exchange_later(worker, exchange)
+    if exchange.request.shut or exchange.response.shut:
+        if not ended or before != exchange.request.moved_bytes + exchange.response.moved_bytes:
+            timer_arm(worker, exchange.client, TIMER_FIN)
+    elif before != exchange.request.moved_bytes + exchange.response.moved_bytes:
+        timer_arm(worker, exchange.client, TIMER_TUNNEL if exchange.flags & X_TUNNEL else TIMER_IDLE)
+
+
+cdef step_t half_pump(worker_t* worker, half_t* half) noexcept nogil:
+    """One direction; its end becomes a FIN."""
+    cdef step_t step
+    if half.shut:
+        return STEP_EOF
+    step = relay_pump(worker, half)
+    if step == STEP_EOF:
+        shutdown(half.target.fd, SHUT_WR)
+        half.shut = True
+    return step
+
+
+cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    cdef connection_t* client = exchange.client
+    exchange.phase = PHASE_DONE
+    exchange_drop_upstream(worker, exchange, False)
+    exchange_close(worker, exchange)
+    connection_close(worker, client)
+
+
+cdef void broken(worker_t* worker, exchange_t* exchange, half_t* half) noexcept nogil:
+    """A direction failed: find out whose fault it was."""
+    cdef connection_t* guilty = half.source if half.error_side == SIDE_SOURCE else half.target
+    tcp_abort(worker, exchange, 67 if guilty == exchange.client else 83, 68)
+
+
+cdef void tcp_abort(worker_t* worker, exchange_t* exchange, char who, char phase) noexcept nogil:
+    """End it with RST on both sides."""
+    cdef connection_t* client = exchange.client
+    exchange_end_code(exchange, who, phase)
+    exchange.phase = PHASE_DONE
+    exchange_drop_upstream(worker, exchange, True)
+    exchange_close(worker, exchange)
+    connection_reset(worker, client)
+
+
+cdef void tcp_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil:
+    """A time-out of the client connection, or of its connect to a backend."""
+    cdef exchange_t* exchange = conn.exchange
+    if timer_class == TIMER_CONNECT:
+        settle(worker, exchange, exchange_connect_done(worker, exchange, ETIMEDOUT))
+    elif timer_class == TIMER_QUEUE:
+        exchange.failure = FAIL_QUEUE_TIMEOUT
+        refuse(worker, exchange)
+    elif exchange.response.shut:
+        tcp_abort(worker, exchange, 99, 68)          # c: the client never sent its FIN
+    elif exchange.request.shut:
+        tcp_abort(worker, exchange, 115, 68)         # s: the backend never did
+    else:
+        tcp_abort(worker, exchange, 99, 68)

@@ -1,0 +1,393 @@
+"""The structs of the data path, and who owns them.
+
+A worker is one thread with one epoll loop. Everything below that is not marked as shared belongs
+to one worker, and no other thread reads or writes it while the worker runs.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastlb.native.linux cimport iovec, sockaddr_storage, socklen_t
+
+
+cdef extern from "atomics.h" nogil:
+    ctypedef struct spin_t:
+        int taken
+    void spin_lock(spin_t* lock)
+    void spin_unlock(spin_t* lock)
+    uint64_t counter_read(const uint64_t* counter)
+    void counter_add(uint64_t* counter, uint64_t amount)
+    uint64_t counter_add_shared(uint64_t* counter, uint64_t amount)
+    void counter_clear_shared(uint64_t* counter)
+    uint32_t flag_read(const uint32_t* flag)
+    void flag_write(uint32_t* flag, uint32_t value)
+    uint32_t flag_swap(uint32_t* flag, uint32_t value)
+
+
+# What a step of work came to.
+ctypedef enum step_t:
+    STEP_BLOCKED      # nothing more until epoll reports a change
+    STEP_AGAIN        # there is more to do, but it is the others' turn
+    STEP_EOF          # this piece of work has ended well
+    STEP_FAILED       # it has ended badly; errno and side are in the struct
+
+ctypedef enum side_t:
+    SIDE_NONE
+    SIDE_SOURCE
+    SIDE_TARGET
+    SIDE_MESSAGE      # the source broke the rules of the message's framing
+
+# connection_t.role: which room its events go to.
+ctypedef enum role_t:
+    ROLE_FREE
+    ROLE_LISTENER
+    ROLE_HTTP_CLIENT
+    ROLE_TCP_CLIENT
+    ROLE_UPSTREAM
+    ROLE_LINGER       # answered and shut; reads what is left so that the answer is not destroyed
+
+# connection_t.flags
+cdef enum:
+    CONN_READABLE = 1        # recv may find something
+    CONN_HANGUP = 2          # epoll reported a FIN: read on until recv returns 0
+    CONN_EOF = 4             # recv returned 0
+    CONN_BROKEN = 8          # epoll reported an error or a full hang-up
+    CONN_CONNECTING = 16
+    CONN_REUSED = 32         # came out of the pool of idle upstream connections
+    CONN_NODELAY = 64        # TCP_NODELAY is set, or needs not be
+    CONN_SENT_ONCE = 128
+    CONN_IDLE = 256          # in the pool of idle upstream connections
+    CONN_TCP = 512           # not a UNIX socket
+
+# Time-out classes: all members of a class wait equally long.
+cdef enum:
+    TIMER_NONE
+    TIMER_CONNECT
+    TIMER_HEADER
+    TIMER_IDLE
+    TIMER_RESPONSE
+    TIMER_TUNNEL
+    TIMER_FIN
+    TIMER_POOL
+    TIMER_QUEUE
+    TIMER_LINGER
+    TIMER_ACCEPT
+    TIMER_CLASSES
+
+# half_t.framing: how the end of what flows is found.
+ctypedef enum framing_t:
+    FRAME_NONE        # no body
+    FRAME_LENGTH      # Content-Length
+    FRAME_CHUNKED
+    FRAME_CLOSE       # until the source's EOF
+    FRAME_RAW         # a session or a tunnel: until EOF, passed on as FIN
+
+# exchange_t.phase, in the order in which they follow each other.
+ctypedef enum phase_t:
+    PHASE_REQUEST
+    PHASE_QUEUED
+    PHASE_CONNECTING
+    PHASE_HEAD        # the request is sent, the response head awaited
+    PHASE_DATA
+    PHASE_DONE
+
+# exchange_t.failure: why no backend took the exchange.
+ctypedef enum failure_t:
+    FAIL_NONE
+    FAIL_NO_BACKEND   # none in the plan
+    FAIL_REFUSED
+    FAIL_TIMEOUT
+    FAIL_LOCAL        # descriptors, ports or memory of this machine
+    FAIL_QUEUE_FULL
+    FAIL_QUEUE_TIMEOUT
+
+# event_t.kind, in the order of model.events.EventKind.
+cdef enum:
+    EVENT_CONNECT_FAILED
+    EVENT_BACKEND_FAILED
+    EVENT_ACCEPT_PAUSED
+    EVENT_ACCEPT_RESUMED
+
+# letter_t.kind
+cdef enum:
+    LETTER_LISTEN     # value: descriptor; role: ROLE_HTTP_CLIENT or ROLE_TCP_CLIENT
+    LETTER_PURGE      # close idle connections to backends that are not in the plan
+    LETTER_DRAIN
+    LETTER_STOP
+    LETTER_PAUSE
+
+# exchange_t.flags
+cdef enum:
+    X_COUNTED = 1            # holds a unit of its backend
+    X_HTTP = 2
+    X_HTTP10 = 4             # the client speaks HTTP/1.0
+    X_HEAD = 8               # the method is HEAD
+    X_IDEMPOTENT = 16
+    X_UPGRADE = 32           # an upgrade was asked for and passed on
+    X_TUNNEL = 64
+    X_KEEP_CLIENT = 128
+    X_KEEP_UPSTREAM = 256
+    X_REPLAYABLE = 512       # all that was received of the request is still in `replay`
+    X_RETRIED = 1024         # the stale-connection retry is spent
+    X_ANSWERED = 2048        # bytes of a response went to the client
+    X_READY = 4096           # in the worker's list of unfinished work
+    X_WAITING = 8192         # in the balancer's queue
+    X_GRANTED = 16384        # taken out of it, and counted
+    X_REQUEST_LOST = 32768   # the backend stopped reading; its response may still come
+    X_CONTINUED = 65536      # an interim response went to the client
+
+cdef enum:
+    TRIES_MAX = 2
+    METHOD_MAX_BYTES = 15
+    TARGET_MAX_BYTES = 255
+    PEER_MAX_BYTES = 46
+    SCRATCH_BYTES = 65536
+    PIPES_MAX = 64
+    MAILBOX_LETTERS = 64
+    WORKERS_LIMIT = 64
+    EVENTS_PER_TURN = 256
+    SLAB_CHUNK = 128
+
+
+# A piece of memory for bytes in flight; the bytes follow the struct.
+# OWNER: whoever points to it; back to the worker's pool with buffer_give().
+cdef struct buffer_t:
+    buffer_t* next
+    uint32_t size_class
+    uint32_t cap_bytes
+    uint32_t start           # first byte not yet used
+    uint32_t end             # one past the last
+
+cdef struct slab_t:
+    uint8_t** chunks
+    uint32_t object_bytes
+    uint32_t chunk_count
+    uint32_t free_head       # index + 1; 0 = none
+    uint32_t live
+
+# OWNER: the balancer's lock. Lives in the exchange that waits.
+cdef struct waiter_t:
+    waiter_t* prev
+    waiter_t* next
+    void* exchange
+    uint32_t worker_id
+    uint32_t slot
+    uint32_t in_flight
+
+# A backend as the data path sees it. SHARED: made by the control plane before its slot is first
+# published, never moved, freed with the engine. Counters are relaxed atomics.
+cdef struct backend_t:
+    uint32_t slot
+    uint32_t known           # added and not removed
+    uint32_t eligible        # in the current plan
+    int family
+    socklen_t address_len
+    sockaddr_storage address
+    uint64_t picked
+    uint64_t connects
+    uint64_t failures
+    uint64_t failed_in_a_row
+    uint64_t bytes_in
+    uint64_t bytes_out
+
+# One access-log line before it is written. Copied whole into the worker's ring.
+cdef struct record_t:
+    uint64_t start_ns        # CLOCK_MONOTONIC
+    uint64_t bytes_in
+    uint64_t bytes_out
+    int32_t slot
+    int32_t queue_us
+    int32_t connect_us
+    int32_t first_byte_us
+    uint64_t total_us
+    uint32_t in_flight
+    uint16_t status
+    uint16_t port
+    uint8_t tries
+    uint8_t family
+    uint8_t method_len
+    uint8_t target_len
+    char who
+    char phase
+    uint8_t peer_len
+    char peer[PEER_MAX_BYTES]
+    char method[METHOD_MAX_BYTES]
+    char target[TARGET_MAX_BYTES]
+
+# What the control plane is told. Copied into the worker's event ring.
+cdef struct event_t:
+    uint32_t kind
+    int32_t slot
+    int32_t error
+    uint32_t in_a_row
+
+# One direction of an exchange: bytes from `source` to `target`.
+cdef struct half_t:
+    connection_t* source
+    connection_t* target
+    uint64_t remaining_bytes     # FRAME_LENGTH, and the rest of a chunk
+    uint64_t moved_bytes         # body bytes handed to the target's socket or outbox
+    uint32_t piped_bytes
+    int pipe_r
+    int pipe_w
+    int error_errno
+    uint16_t chunk_line_bytes
+    uint16_t trailer_bytes
+    uint8_t chunk_digits
+    uint8_t chunk_state
+    uint8_t framing
+    uint8_t error_side
+    uint8_t rechunk              # frame what goes out as chunks
+    uint8_t source_done          # the whole message was read
+    uint8_t shut                 # FIN went to the target
+    uint8_t full_reads           # reads in a row that filled the scratch
+    uint8_t splicing
+    uint8_t splice_refused       # the kernel cannot splice these descriptors
+
+# One request and its response, or one TCP session.
+# OWNER: the worker of its client, from exchange_open() to exchange_close().
+cdef struct exchange_t:
+    uint32_t index
+    uint32_t generation
+    exchange_t* ready_next
+    connection_t* client
+    connection_t* upstream
+    backend_t* backend
+    buffer_t* replay             # request head and what came with it, until the response starts
+    uint32_t replay_sent
+    uint32_t flags
+    uint8_t phase
+    uint8_t method
+    uint8_t tried_count
+    uint8_t failure              # why nothing was connected: failure_t
+    int32_t tried[TRIES_MAX]
+    uint64_t queued_ns
+    uint64_t picked_ns
+    uint64_t connect_ns
+    half_t request
+    half_t response
+    waiter_t waiter
+    record_t record
+
+# One socket that the engine owns, client side or upstream side, or one listener.
+# OWNER: the worker that accepted or opened it, from connection_open() to connection_close().
+# Slab memory never moves; `generation` unmasks stale events.
+cdef struct connection_t:
+    uint32_t index
+    uint32_t generation          # +1 whenever the slot is given back
+    int fd                       # closed once, in connection_close()
+    uint16_t flags
+    uint8_t role
+    uint8_t timer_class
+    uint8_t family
+    uint8_t peer_len
+    uint16_t port
+    int error                    # errno of the last failed recv or send
+    uint32_t requests            # heads completed on it
+    uint64_t deadline_ns         # CLOCK_MONOTONIC
+    connection_t* timer_prev
+    connection_t* timer_next
+    connection_t* idle_prev      # in the pool of idle upstream connections
+    connection_t* idle_next
+    exchange_t* exchange
+    backend_t* backend           # upstream only
+    buffer_t* inbox              # received, not used yet
+    buffer_t* outbox             # refused by the kernel so far
+    void* head                   # head_t of a request or response that is not complete yet
+    uint64_t since_ns            # first byte of the request under way
+    char peer[PEER_MAX_BYTES]    # text of the client's address
+
+cdef struct timer_list_t:
+    connection_t* head
+    connection_t* tail
+
+cdef struct idle_list_t:
+    connection_t* head
+    uint32_t count
+
+cdef struct pipe_t:
+    int r
+    int w
+
+# One writer (the worker) and one reader (the control plane), no lock: the writer moves `tail`,
+# the reader moves `head`. SHARED.
+cdef struct ring_t:
+    uint8_t* slots
+    uint32_t slot_bytes
+    uint32_t mask
+    uint64_t head
+    uint64_t tail
+    uint64_t dropped
+
+# Counters of one worker. Written by it alone, read by the control plane. SHARED.
+cdef struct ledger_t:
+    uint64_t clients_opened
+    uint64_t exchanges
+    uint64_t retries
+    uint64_t bytes_in
+    uint64_t bytes_out
+    uint64_t statuses[6]
+
+# A request of the control plane to one worker. SHARED, behind its lock.
+cdef struct letter_t:
+    uint32_t kind
+    int32_t value
+    uint32_t role
+
+cdef struct mailbox_t:
+    spin_t lock
+    letter_t letters[MAILBOX_LETTERS]
+    uint32_t head
+    uint32_t tail
+
+# What every worker reads and the control plane wrote before the workers started.
+cdef struct settings_t:
+    uint64_t timeout_ns[TIMER_CLASSES]
+    uint32_t header_bytes
+    uint32_t line_bytes
+    uint32_t fields
+    uint32_t queue_depth
+    uint32_t access_on
+    uint32_t workers
+    uint64_t connections_max
+    int wake_fds[WORKERS_LIMIT]  # the eventfd of every worker
+    char via10[96]               # the Via field, ready to be copied
+    char via11[96]
+    uint32_t via_len
+
+# OWNER: its thread, while it runs.
+cdef struct worker_t:
+    uint32_t id
+    int epfd
+    int wake_fd                  # eventfd; written by anyone
+    uint64_t now_ns              # read once for each turn of the loop
+    uint64_t turn
+    settings_t* settings
+    void* balancer               # balancer_t, SHARED
+    backend_t*** backends        # chunks of pointers by slot, SHARED
+    uint64_t* clients_total      # SHARED by all workers
+    slab_t connections
+    slab_t exchanges
+    timer_list_t timers[TIMER_CLASSES]
+    mailbox_t mailbox
+    exchange_t* ready_head
+    exchange_t* ready_tail
+    idle_list_t* idle            # by slot
+    uint32_t idle_cap
+    buffer_t* buffers[3]
+    uint32_t buffer_count[3]
+    pipe_t pipes[PIPES_MAX]
+    uint32_t pipe_count
+    uint8_t* scratch             # SCRATCH_BYTES; holds what recv() brought until it is used
+    uint8_t* frame               # small messages are put together here before one send()
+    void* head                   # head_t; a head that arrives whole needs no memory of its own
+    ring_t access
+    ring_t events
+    ledger_t ledger
+    uint32_t* retry_after_s      # SHARED: of the current plan
+    uint32_t draining
+    uint32_t stopping
+    uint32_t paused              # SHARED: standing still so that its objects can be counted
+    uint32_t resume              # SHARED
+    uint32_t accept_paused
+    uint32_t* log_armed          # SHARED: the control plane sleeps and wants to be woken
+    int log_fd                   # its eventfd

@@ -1,0 +1,17 @@
+"""Connections to backends: connecting, and the pool of idle ones.
+
+The pool is one LIFO list for each backend and worker, so the warmest connection is used first and
+the others grow old and close. epoll watches idle connections too: one that reports anything is
+closed before it can be picked.
+"""
+
+from fastlb.native.types cimport backend_t, connection_t, exchange_t, failure_t, worker_t
+
+cdef backend_t* backend_at(worker_t* worker, unsigned int slot) noexcept nogil
+cdef connection_t* upstream_take(worker_t* worker, backend_t* backend, bint check) noexcept nogil
+cdef void upstream_give(worker_t* worker, connection_t* conn) noexcept nogil
+cdef void upstream_forget(worker_t* worker, connection_t* conn) noexcept nogil
+cdef void upstream_purge(worker_t* worker, bint everything) noexcept nogil
+cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* error) noexcept nogil
+cdef int upstream_connected(connection_t* conn) noexcept nogil
+cdef bint is_local_fault(int error) noexcept nogil

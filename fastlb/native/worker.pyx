@@ -1,0 +1,282 @@
+"""See worker.pxd."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+from posix.unistd cimport usleep
+
+from fastlb.native.accounting cimport ACCESS_RECORDS, EVENT_RECORDS, ring_free, ring_init
+from fastlb.native.balancer cimport balancer_granted, balancer_t
+from fastlb.native.buffer cimport BUFFER_WHOLE_BYTES, buffer_pool_free
+from fastlb.native.connection cimport (
+    connection_close, connection_linger_read, connection_note, connection_reset,
+)
+from fastlb.native.exchange cimport exchange_next_ready
+from fastlb.native.http1 cimport head_t
+from fastlb.native.http_exchange cimport (
+    http_abort, http_client_event, http_drain_idle, http_granted, http_resume, http_timeout,
+    http_upstream_event,
+)
+from fastlb.native.exchange cimport exchange_phase_letter
+from fastlb.native.linux cimport (
+    CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN,
+    clock_ns, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, eventfd,
+)
+from fastlb.native.listener cimport (
+    listener_accept, listener_close, listener_open, listener_resume,
+)
+from fastlb.native.mailbox cimport mailbox_take, wake_seen
+from fastlb.native.slab cimport slab_at, slab_free, slab_init
+from fastlb.native.tcp_exchange cimport (
+    tcp_abort, tcp_client_event, tcp_granted, tcp_pump, tcp_timeout, tcp_upstream_event,
+)
+from fastlb.native.timers cimport timer_cancel, timer_expired, timer_next_ns
+from fastlb.native.types cimport (
+    CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP,
+    ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER, ROLE_TCP_CLIENT, ROLE_UPSTREAM,
+    SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT, TIMER_LINGER, TIMER_POOL, X_HTTP, connection_t, event_t,
+    exchange_t, flag_read, flag_write, letter_t, record_t, settings_t, waiter_t, worker_t,
+)
+from fastlb.native.upstream cimport upstream_forget, upstream_purge
+
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    int sigfillset(sigset_t* signals)
+    int pthread_sigmask(int how, const sigset_t* signals, sigset_t* old)
+    enum:
+        SIG_BLOCK
+
+
+cdef uint64_t WAKE_HANDLE = 0xFFFFFFFFFFFFFFFF
+
+
+# ---- life -----------------------------------------------------------------------------------
+
+cdef bint worker_init(worker_t* worker, unsigned int worker_id, settings_t* settings) noexcept nogil:
+    """False without memory or descriptors; worker_free() is right in either case."""
+    cdef epoll_event event
+    memset(worker, 0, sizeof(worker_t))
+    worker.id = worker_id
+    worker.settings = settings
+    worker.epfd = epoll_create1(EPOLL_CLOEXEC)
+    worker.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+    slab_init(&worker.connections, sizeof(connection_t))
+    slab_init(&worker.exchanges, sizeof(exchange_t))
+    worker.scratch = <unsigned char*> malloc(SCRATCH_BYTES)
+    worker.frame = <unsigned char*> malloc(BUFFER_WHOLE_BYTES)
+    worker.head = malloc(sizeof(head_t))
+    if worker.epfd < 0 or worker.wake_fd < 0 or worker.scratch == NULL or worker.frame == NULL or worker.head == NULL:
+        return False
+    if not ring_init(&worker.events, sizeof(event_t), EVENT_RECORDS):
+        return False
+    if settings.access_on and not ring_init(&worker.access, sizeof(record_t), ACCESS_RECORDS):
+        return False
+    event.events = EPOLLIN | EPOLLET
+    event.data.u64 = WAKE_HANDLE
+    return epoll_ctl(worker.epfd, EPOLL_CTL_ADD, worker.wake_fd, &event) == 0
+
+
+cdef void worker_free(worker_t* worker) noexcept nogil:
+    """After its thread has ended."""
+    cdef uint32_t i
+    for i in range(worker.pipe_count):
+        close(worker.pipes[i].r)
+        close(worker.pipes[i].w)
+    buffer_pool_free(worker)
+    slab_free(&worker.connections)
+    slab_free(&worker.exchanges)
+    ring_free(&worker.events)
+    ring_free(&worker.access)
+    free(worker.scratch)
+    free(worker.frame)
+    free(worker.head)
+    free(worker.idle)
+    if worker.epfd >= 0:
+        close(worker.epfd)
+    if worker.wake_fd >= 0:
+        close(worker.wake_fd)
+
+
+cdef void worker_run(worker_t* worker) noexcept nogil:
+    """The thread's whole life. Signals are the main thread's business."""
+    cdef epoll_event events[EVENTS_PER_TURN]
+    cdef sigset_t signals
+    cdef int count, i
+    sigfillset(&signals)
+    pthread_sigmask(SIG_BLOCK, &signals, NULL)
+    worker.now_ns = clock_ns(CLOCK_MONOTONIC)
+    while not worker.stopping:
+        count = epoll_wait(worker.epfd, events, EVENTS_PER_TURN, wait_ms(worker))
+        worker.now_ns = clock_ns(CLOCK_MONOTONIC)
+        for i in range(count):
+            dispatch(worker, events[i].data.u64, events[i].events)
+        expire(worker)
+        resume(worker)
+    close_everything(worker)
+
+
+cdef int wait_ms(worker_t* worker) noexcept nogil:
+    cdef uint64_t deadline
+    if worker.ready_head != NULL:
+        return 0
+    deadline = timer_next_ns(worker)
+    if deadline == 0:
+        return -1
+    if deadline <= worker.now_ns:
+        return 0
+    return <int> min((deadline - worker.now_ns) // 1_000_000 + 1, <uint64_t> 60_000)
+
+
+# ---- one turn -------------------------------------------------------------------------------
+
+cdef void dispatch(worker_t* worker, uint64_t handle, uint32_t events) noexcept nogil:
+    """An event goes to the room of its connection, unless that connection is gone already."""
+    cdef connection_t* conn
+    if handle == WAKE_HANDLE:
+        wake_seen(worker.wake_fd)
+        read_letters(worker)
+        take_grants(worker)
+        return
+    conn = <connection_t*> slab_at(&worker.connections, <uint32_t> handle)
+    if conn == NULL or conn.generation != <uint32_t> (handle >> 32):
+        return
+    if conn.role == ROLE_HTTP_CLIENT:
+        http_client_event(worker, conn, events)
+    elif conn.role == ROLE_UPSTREAM:
+        upstream_event(worker, conn, events)
+    elif conn.role == ROLE_TCP_CLIENT:
+        tcp_client_event(worker, conn, events)
+    elif conn.role == ROLE_LISTENER:
+        listener_accept(worker, conn)
+    elif conn.role == ROLE_LINGER:
+        connection_note(conn, events)
+        connection_linger_read(worker, conn)
+
+
+cdef void upstream_event(worker_t* worker, connection_t* conn, uint32_t events) noexcept nogil:
+    if conn.flags & CONN_IDLE:
+        # Unasked bytes, or the end: either way it is not fit for another exchange.
+        connection_note(conn, events)
+        if conn.flags & CONN_READABLE:
+            upstream_forget(worker, conn)
+            connection_close(worker, conn)
+    elif conn.exchange.flags & X_HTTP:
+        http_upstream_event(worker, conn.exchange, events)
+    else:
+        tcp_upstream_event(worker, conn.exchange, events)
+
+
+cdef void expire(worker_t* worker) noexcept nogil:
+    cdef connection_t* conn = timer_expired(worker)
+    cdef int timer_class
+    while conn != NULL:
+        timer_class = conn.timer_class
+        timer_cancel(worker, conn)
+        if timer_class == TIMER_ACCEPT:
+            listener_resume(worker, conn)
+        elif timer_class == TIMER_LINGER:
+            connection_close(worker, conn)
+        elif timer_class == TIMER_POOL:
+            upstream_forget(worker, conn)
+            connection_close(worker, conn)
+        elif conn.role == ROLE_HTTP_CLIENT or (conn.role == ROLE_UPSTREAM and conn.exchange.flags & X_HTTP):
+            http_timeout(worker, conn, timer_class)
+        else:
+            tcp_timeout(worker, conn, timer_class)
+        conn = timer_expired(worker)
+
+
+cdef void resume(worker_t* worker) noexcept nogil:
+    """What used up its budget in this turn goes on in this one, once each."""
+    cdef exchange_t* last = worker.ready_tail
+    cdef exchange_t* exchange
+    cdef bint done = last == NULL
+    while not done:
+        exchange = exchange_next_ready(worker)
+        if exchange == NULL:
+            return
+        done = exchange == last
+        if exchange.flags & X_HTTP:
+            http_resume(worker, exchange)
+        else:
+            tcp_pump(worker, exchange)
+
+
+cdef void take_grants(worker_t* worker) noexcept nogil:
+    """Exchanges that the queue has given a backend."""
+    cdef waiter_t* waiter = balancer_granted(<balancer_t*> worker.balancer, worker.id)
+    cdef exchange_t* exchange
+    while waiter != NULL:
+        exchange = <exchange_t*> waiter.exchange
+        if exchange.flags & X_HTTP:
+            http_granted(worker, exchange)
+        else:
+            tcp_granted(worker, exchange)
+        waiter = balancer_granted(<balancer_t*> worker.balancer, worker.id)
+
+
+# ---- letters --------------------------------------------------------------------------------
+
+cdef void read_letters(worker_t* worker) noexcept nogil:
+    cdef letter_t letter
+    while mailbox_take(worker, &letter):
+        if letter.kind == LETTER_LISTEN:
+            listener_open(worker, letter.value, letter.role)
+        elif letter.kind == LETTER_PURGE:
+            upstream_purge(worker, False)
+        elif letter.kind == LETTER_DRAIN:
+            drain(worker)
+        elif letter.kind == LETTER_STOP:
+            worker.stopping = True
+        elif letter.kind == LETTER_PAUSE:
+            stand_still(worker)
+
+
+cdef void stand_still(worker_t* worker) noexcept nogil:
+    """The control plane counts the objects of all workers at one instant."""
+    flag_write(&worker.paused, 1)
+    while not flag_read(&worker.resume):
+        usleep(100)
+    flag_write(&worker.resume, 0)
+    flag_write(&worker.paused, 0)
+
+
+cdef void drain(worker_t* worker) noexcept nogil:
+    """Accept what waits, then nothing more; idle connections close, the others after their answer."""
+    cdef uint32_t i
+    cdef connection_t* conn
+    worker.draining = True
+    for i in range(worker.connections.chunk_count * SLAB_CHUNK):
+        conn = <connection_t*> slab_at(&worker.connections, i)
+        if conn.role == ROLE_LISTENER:
+            listener_accept(worker, conn)
+            listener_close(worker, conn)
+    upstream_purge(worker, True)
+    for i in range(worker.connections.chunk_count * SLAB_CHUNK):
+        conn = <connection_t*> slab_at(&worker.connections, i)
+        if conn.role == ROLE_HTTP_CLIENT and conn.exchange == NULL and conn.inbox == NULL:
+            http_drain_idle(worker, conn)
+
+
+cdef void close_everything(worker_t* worker) noexcept nogil:
+    """Stopped: what is open is reset, with code K and the phase it was in."""
+    cdef uint32_t i
+    cdef exchange_t* exchange
+    cdef connection_t* conn
+    upstream_purge(worker, True)
+    for i in range(worker.exchanges.chunk_count * SLAB_CHUNK):
+        exchange = <exchange_t*> slab_at(&worker.exchanges, i)
+        if exchange.client == NULL:
+            continue
+        if exchange.flags & X_HTTP:
+            http_abort(worker, exchange, 75, exchange_phase_letter(exchange))
+        else:
+            tcp_abort(worker, exchange, 75, exchange_phase_letter(exchange))
+    for i in range(worker.connections.chunk_count * SLAB_CHUNK):
+        conn = <connection_t*> slab_at(&worker.connections, i)
+        if conn.role == ROLE_LISTENER:
+            listener_close(worker, conn)
+        elif conn.role != ROLE_FREE:
+            connection_close(worker, conn)
