@@ -136,7 +136,7 @@ def test_unix_listener_is_served_and_removed(fastlb, page, tmp_path):
     """A socket file that outlives its process would be in the way of the next one."""
     path = tmp_path / "lb.sock"
     process = fastlb("--listen", f"unix:{path}", "--backend", f"127.0.0.1:{page}")
-    wait_until(path.exists, "the socket")
+    wait_until(lambda: " started " in process.said(), "the start-up line")
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE_S)
         client.connect(os.fspath(path))
