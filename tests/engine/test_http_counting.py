@@ -145,10 +145,11 @@ def test_unit_is_given_back_on_every_way_out(balance, backend, way_out, phase):
 
 def test_client_that_leaves_cancels_the_backend_s_work(balance, backend):
     """Nobody will read the answer: code CH, 499 in the log, and the backend sees the end."""
-    ended = threading.Event()
+    asked, ended = threading.Event(), threading.Event()
 
     def script(link):
         link.request()
+        asked.set()
         try:
             link.rest()
         finally:
@@ -157,7 +158,7 @@ def test_client_that_leaves_cancels_the_backend_s_work(balance, backend):
     running = balance(backend(script))
     client = running.connect()
     client.send(GET)
-    running.wait_in_flight(1)
+    assert asked.wait(5)
     client.close()
 
     assert ended.wait(5)

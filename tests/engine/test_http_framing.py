@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from support.backend import OK, answering
+from support.waiting import wait_until
 from support.wire import TruncatedError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -275,10 +276,11 @@ def test_request_body_that_breaks_off_ends_the_exchange(balance, backend):
     def script(link):
         complete.append(link.request())
 
-    running = balance(backend(script))
+    started = backend(script)
+    running = balance(started)
     client = running.connect()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
-    running.wait_in_flight(1)
+    wait_until(lambda: started.link().unread == b"abc", "half the body at the backend")
     client.close()
     running.wait_in_flight(0)
     line = running.line()

@@ -70,7 +70,6 @@ def moody_client(running, rng, count, done):
         except (OSError, TruncatedError):
             client = None
         done.append(1)
-    running.close_clients()
 
 
 @pytest.mark.parametrize("mode", [Mode.HTTP, Mode.TCP])

@@ -196,9 +196,11 @@ class Balance:
     def finish(self) -> None:
         """What holds at the end of every test: nothing open, counts exact, engine stopped."""
         self.close_clients()
-        if not self.stopped:
-            self.wait_idle()
-            seen = self.verify()
-            assert seen.exact, f"counters {seen.counted}, objects {seen.walked}"
-            assert not seen.counted
-        self.stop()
+        try:
+            if not self.stopped:
+                self.wait_idle()
+                seen = self.verify()
+                assert seen.exact, f"counters {seen.counted}, objects {seen.walked}"
+                assert not seen.counted
+        finally:
+            self.stop()

@@ -11,13 +11,13 @@ class Listed:
         self.weights = list(weights)
         self.max_conns = list(max_conns) or [0] * len(weights)
         self.counts = [0] * len(weights)
-        self.drained = [weight == 0 for weight in weights]
+        self.drained = [False] * len(weights)
         self.last_pick = [0] * len(weights)
         self._picks = 0
 
     def _may(self, slot: int, tried: Collection[int]) -> bool:
         full = 0 < self.max_conns[slot] <= self.counts[slot]
-        return not (self.drained[slot] or full or slot in tried)
+        return not (self.drained[slot] or self.weights[slot] == 0 or full or slot in tried)
 
     def _order(self, slot: int) -> tuple[Fraction, int, int]:
         # Idle backends come first whatever their weight, so all of them are worth the same.
@@ -52,9 +52,5 @@ class Listed:
         self.drained[slot] = False
 
     def set_weight(self, slot: int, weight: int) -> None:
-        """Change its share; 0 drains it."""
-        if weight == 0:
-            self.drained[slot] = True
-            return
+        """Change its share; 0 = none. Whether it is drained is another matter."""
         self.weights[slot] = weight
-        self.drained[slot] = False

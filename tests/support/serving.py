@@ -105,8 +105,8 @@ def uvicorn_app(port: int = 0) -> Server:
 def flask_app(port: int = 0) -> Server:
     """The Flask application of this directory on gunicorn with threads and keep-alive."""
     port = port or free_port()
-    line = f"-m gunicorn flask_app:app --bind 127.0.0.1:{port} --worker-class gthread --threads 4 --log-level warning"
-    return Server([sys.executable, *line.split()], port)
+    line = f"-m gunicorn flask_app:app --bind 127.0.0.1:{port} --worker-class gthread --threads 4"
+    return Server([sys.executable, *line.split(), "--log-level", "warning"], port)
 
 
 class Fastlb(Program):
