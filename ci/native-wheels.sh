@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
 "$(ci/find-python.sh)" -m venv "$room/venv"
-"$room/venv/bin/python" -m pip install --quiet "cibuildwheel==4.3.5"
+"$room/venv/bin/python" -m pip install --quiet "cibuildwheel==4.3.3"
 "$room/venv/bin/python" -m cibuildwheel --platform linux --archs native --output-dir wheelhouse
