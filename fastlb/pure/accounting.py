@@ -1,21 +1,22 @@
 """What is written down about an exchange: its access line, the counters, the events."""
 
 import asyncio
+import json
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from fastlb.model.config import LogFormat
 from fastlb.model.events import Event, EventKind
 from fastlb.model.ledger import ACCESS_FIELDS, ACCESS_TARGET_MAX_BYTES
 
-try:
+if TYPE_CHECKING or sys.implementation.name == "cpython":
     from orjson import dumps as _dumps
-except ModuleNotFoundError:  # PyPy has no orjson
+else:
 
-    def _dumps(value: object) -> bytes:
-        import json
-
+    def _dumps(value):
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 

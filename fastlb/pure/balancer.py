@@ -53,7 +53,11 @@ def _before(a: _Node, b: _Node) -> bool:
     return a.slot < b.slot
 
 
-_order = cmp_to_key(lambda a, b: -1 if _before(a, b) else 1)
+def _compare(a: _Node, b: _Node) -> int:
+    return -1 if _before(a, b) else 1
+
+
+_order = cmp_to_key(_compare)
 
 
 class _Waiter:
@@ -241,19 +245,20 @@ class Balancer:
         self._waiters.pop(ticket, None)
 
     def _grant(self) -> None:
-        while self._waiters:
-            for ticket, waiter in self._waiters.items():
-                try:
-                    slot = self.acquire(waiter.tried)
-                except NoBackendError:
-                    if not waiter.tried:
-                        return
-                else:
-                    break
-            else:
-                return
-            del self._waiters[ticket]
-            waiter.granted(slot)
+        """Give room that there is to those who wait longest."""
+        while (found := self._grantable()) is not None:
+            ticket, slot = found
+            self._waiters.pop(ticket).granted(slot)
+
+    def _grantable(self) -> tuple[int, int] | None:
+        """The first ticket that can be served, and a unit taken for it."""
+        for ticket, waiter in self._waiters.items():
+            try:
+                return ticket, self.acquire(waiter.tried)
+            except NoBackendError:
+                if not waiter.tried:
+                    return None  # nothing has room for anybody
+        return None
 
     # --- the heap ---------------------------------------------------------------------------
 

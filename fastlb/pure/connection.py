@@ -4,6 +4,7 @@ While one exchange is open, what comes behind its request is held and the socket
 so that a client that pipelines costs no more memory than one that does not.
 """
 
+import asyncio
 import socket
 import time
 
@@ -54,10 +55,9 @@ class HttpClient(Port):
         self._closing = False  # whatever still comes is dropped
         self._unsent_bytes = 0  # when the deadline of the closing was last set
 
-    def start(self) -> None:
-        """The transport is there: wait for the first request."""
-        if self._fresh and not self.lost:
-            self.deadline.set(_FRESH_S if self._worker.draining else self._worker.timeouts.idle_s)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.deadline.set(_FRESH_S if self._worker.draining else self._worker.timeouts.idle_s)
 
     # --- requests ---------------------------------------------------------------------------
 

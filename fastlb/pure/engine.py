@@ -54,7 +54,8 @@ class PureEngine:
         self._here.on_room.clear()
         await asyncio.gather(*(listener.drain() for listener in listeners))
         self._here.drain()
-        return await self._here.wait_quiet(timeout_s)
+        await self._here.wait_quiet(timeout_s)
+        return not self._here.exchanges
 
     async def stop(self) -> None:
         """End at once: what is still open is reset, with code K. Idempotent."""

@@ -91,14 +91,16 @@ class _Meaning:
         "chunked",
         "close",
         "coded",
+        "has_upgrade",
         "hosts",
         "keep_alive",
         "length",
+        "lengths",
         "names",
         "other_coding",
         "refuse_as",
+        "upgrade",
     )
-    __slots__ += ("has_upgrade", "lengths", "upgrade")
 
     def __init__(self, refuse_as: int) -> None:
         self.refuse_as = refuse_as

@@ -159,7 +159,6 @@ class HttpExchange(Exchange):
     def _connected(self, upstream: UpstreamConnection) -> None:
         """Send the head and what there is of the body, in one write."""
         self._upstream = upstream
-        upstream.user = self
         request = self._request
         head = request_head(
             request,
@@ -175,6 +174,8 @@ class HttpExchange(Exchange):
         if not self._request_done and not upstream.full:
             self._client.resume()
         self._touch()
+        upstream.resume()
+        upstream.attach(self)
 
     def _unavailable(self, status: int, code: str) -> None:
         self._answer(status, code)
@@ -402,7 +403,12 @@ class HttpExchange(Exchange):
         if not self.record.status:
             self.record.status = 499
             self.record.unanswered = True
-        self._break("C" + self._phase)
+        code = "C" + self._phase
+        if self._response is None:
+            self._drop_upstream()
+            self._over(code, keep=False, linger=False)
+        else:
+            self._break(code)
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class Listener:
 
     async def drain(self) -> None:
         """Accept what waits in the queue, then close."""
-        while self._accept_burst():
+        while self._accept_burst():  # noqa: ASYNC110 - lets the loop work between two bursts
             await asyncio.sleep(0)
         self.close()
         if self._starting:
@@ -132,8 +132,6 @@ class Listener:
         except (OSError, asyncio.CancelledError):
             sock.close()
             self._worker.client_lost(client)
-        else:
-            client.start()
 
 
 def _peer_names(peer: "str | bytes | Sequence[object]") -> tuple[str, str]:

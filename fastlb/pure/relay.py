@@ -63,6 +63,7 @@ class Relay:
             self._upstream.send(from_client)
         if from_upstream:
             self.upstream_data(from_upstream)
+        self._upstream.resume()
         if self._upstream.full:
             self._client.pause()
         else:

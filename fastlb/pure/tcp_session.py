@@ -1,5 +1,6 @@
 """TCP mode: one client connection, one exchange, bytes relayed as they come."""
 
+import asyncio
 import socket
 
 from fastlb.pure.accounting import Record
@@ -25,8 +26,8 @@ class TcpClient(Port):
         self._label = label
         self._session: TcpSession | None = None
 
-    def start(self) -> None:
-        """The transport is there: pick a backend."""
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
         self._session = TcpSession(self._worker, self, Record(self._label))
         self._session.pick()
 
@@ -102,9 +103,9 @@ class TcpSession(Exchange):
             fin_s=timeouts.fin_s,
             ended=self.end,
         )
-        upstream.user = self._relay
         early, self._early = self._early, b""
         self._relay.start(early, b"")
+        upstream.attach(self._relay)
 
     def _unavailable(self, status: int, code: str) -> None:
         self._client.reset()

@@ -13,6 +13,8 @@ Facts about asyncio and uvloop transports that this file depends on:
 import asyncio
 import socket
 import struct
+from contextlib import suppress
+from typing import cast
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -33,8 +35,7 @@ class Port(asyncio.Protocol):
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
 
     def pause_writing(self) -> None:
         self.full = True
@@ -78,8 +79,6 @@ class Port(asyncio.Protocol):
         """Close now with RST, so that the peer cannot take the end for a clean one."""
         if self.lost:
             return
-        try:
+        with suppress(OSError):  # a UNIX socket, on systems that have no such option there
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        except OSError:
-            pass  # closed already, or a UNIX socket on a system that has no such option there
         self.transport.abort()

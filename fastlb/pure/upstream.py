@@ -8,6 +8,7 @@ it, or what it says would be read as the answer to somebody else's request.
 import asyncio
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from typing import Protocol
@@ -135,7 +136,7 @@ class Roster:
 class UpstreamConnection(Port):
     """One connection to a backend: working for one exchange, or idle in the pool."""
 
-    __slots__ = ("_roster", "backend", "idle_since_s", "reused", "user")
+    __slots__ = ("_early", "_error", "_is_new", "_roster", "backend", "idle_since_s", "reused", "user")
 
     def __init__(self, sock: socket.socket, backend: Backend, roster: Roster) -> None:
         super().__init__(sock)
@@ -143,8 +144,25 @@ class UpstreamConnection(Port):
         self.user: UpstreamUser | None = None
         self.reused = False
         self.idle_since_s = 0.0
+        self._is_new = True  # until it is attached
         self._roster = roster
+        # What happens between the connect and `attach`: a backend may be the first to speak.
+        self._early = b""
+        self._error: Exception | None = None
         roster.connections.add(self)
+
+    def attach(self, user: UpstreamUser) -> None:
+        """Work for `user` from now on; it is told first what happened before."""
+        self._is_new = False
+        self.user = user
+        early, self._early = self._early, b""
+        if early:
+            user.upstream_data(early)
+        if self.eof and self.user is user:
+            user.upstream_eof()
+        if self.lost and self.user is user:
+            self.user = None
+            user.upstream_lost(self._error)
 
     def send(self, data: bytes) -> None:
         self.backend.bytes_out += len(data)
@@ -166,6 +184,9 @@ class UpstreamConnection(Port):
         self.backend.bytes_in += len(data)
         if self.user is not None:
             self.user.upstream_data(data)
+        elif self._is_new:
+            self._early += data
+            self.pause()
         else:
             self.abort()
 
@@ -173,7 +194,7 @@ class UpstreamConnection(Port):
         self.eof = True
         if self.user is not None:
             self.user.upstream_eof()
-        else:
+        elif not self._is_new:
             self.abort()
         return True
 
@@ -184,6 +205,7 @@ class UpstreamConnection(Port):
         self._roster.connections.discard(self)
         if self in self.backend.idle:
             self.backend.idle.remove(self)
+        self._error = exc
         user, self.user = self.user, None
         if user is not None:
             user.upstream_lost(exc)
@@ -271,7 +293,7 @@ class Dial:
         sock = socket.socket(backend.family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            await self._loop.sock_connect(sock, backend.sockaddr)
+            await _connect_socket(self._loop, sock, backend.sockaddr)
         except BaseException:
             sock.close()
             raise
@@ -286,3 +308,28 @@ class Dial:
             sock.close()
             raise
         return connection
+
+
+async def _connect_socket(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, sockaddr: str | tuple[str, int]
+) -> None:
+    """connect(2) without blocking. The loop's own would resolve the address, in a thread.
+
+    A UNIX socket connects at once, or fails with EAGAIN if the backlog is full (unix(7)).
+    """
+    error = sock.connect_ex(sockaddr)
+    if error == errno.EINPROGRESS:
+        writable = loop.create_future()
+        loop.add_writer(sock, _wake, writable)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

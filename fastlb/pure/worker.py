@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from fastlb.model.address import Address
@@ -118,23 +119,19 @@ class Worker:
         """An exchange is over."""
         self._tell_if_quiet()
 
-    async def wait_quiet(self, timeout_s: float | None = None) -> bool:
-        """Wait until no client connection and no exchange is left. False after `timeout_s`."""
+    async def wait_quiet(self, timeout_s: float) -> None:
+        """Wait until no client connection and no exchange is left, at most `timeout_s`."""
         self._quiet.clear()
         self._tell_if_quiet()
-        if self._quiet.is_set():
-            return True
-        try:
-            await asyncio.wait_for(self._quiet.wait(), timeout_s)
-        except (TimeoutError, asyncio.TimeoutError):
-            return False
-        return True
+        if not self._quiet.is_set():
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), timeout_s)
 
     async def wait_closed(self) -> None:
         """Wait for the loop to close every socket, which it does in its next turns."""
         if self.roster.dials:
             await asyncio.wait(self.roster.dials)
-        while self.clients or self.roster.connections:
+        while self.clients or self.roster.connections:  # noqa: ASYNC110 - a turn of the loop is the event
             await asyncio.sleep(0)
 
     def drain(self) -> None:
