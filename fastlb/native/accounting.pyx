@@ -80,11 +80,10 @@ cdef void account_exchange(worker_t* worker, exchange_t* exchange) noexcept nogi
     """The exchange has ended: count it and, if there is an access log, record it. Once each."""
     cdef record_t* record = &exchange.record
     cdef record_t* slot
+    account_progress(worker, exchange)
     record.bytes_in += exchange.request.moved_bytes
     record.bytes_out += exchange.response.moved_bytes
     counter_add(&worker.ledger.exchanges, 1)
-    counter_add(&worker.ledger.bytes_in, record.bytes_in)
-    counter_add(&worker.ledger.bytes_out, record.bytes_out)
     if 100 <= record.status < 600 and record.status != 499:
         counter_add(&worker.ledger.statuses[record.status // 100], 1)
     else:
@@ -99,6 +98,22 @@ cdef void account_exchange(worker_t* worker, exchange_t* exchange) noexcept nogi
     memcpy(slot, record, sizeof(record_t) - sizeof(record.target) + record.target_len)
     ring_commit(&worker.access)
     wake_reader(worker)
+
+
+cdef void account_progress(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Count the bytes moved since the last call, so that long sessions show while they last."""
+    cdef uint64_t bytes_in = exchange.record.bytes_in + exchange.request.moved_bytes - exchange.counted_in
+    cdef uint64_t bytes_out = exchange.record.bytes_out + exchange.response.moved_bytes - exchange.counted_out
+    if bytes_in:
+        counter_add(&worker.ledger.bytes_in, bytes_in)
+        exchange.counted_in += bytes_in
+        if exchange.backend != NULL:
+            counter_add_shared(&exchange.backend.bytes_out, bytes_in)
+    if bytes_out:
+        counter_add(&worker.ledger.bytes_out, bytes_out)
+        exchange.counted_out += bytes_out
+        if exchange.backend != NULL:
+            counter_add_shared(&exchange.backend.bytes_in, bytes_out)
 
 
 cdef void account_event(worker_t* worker, uint32_t kind, int32_t slot, int32_t error,

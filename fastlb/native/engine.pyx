@@ -270,6 +270,7 @@ cdef class NativeEngine:
         """The slot of an address; the one it had if it is known."""
         cdef uint32_t slot
         cdef backend_t* backend
+        cdef bytes host_line
         if address in self.slots:
             slot = self.slots[address]
             self.backend(slot).known = True
@@ -290,6 +291,9 @@ cdef class NativeEngine:
         except BaseException:
             free(backend)
             raise
+        host_line = f"Host: {'localhost' if address.is_unix else address}\r\n".encode()
+        backend.host_line_len = len(host_line)
+        memcpy(backend.host_line, <const char*> host_line, len(host_line))
         backend.slot = slot
         backend.known = True
         self.backends[slot // BACKENDS_CHUNK][slot % BACKENDS_CHUNK] = backend

@@ -63,9 +63,6 @@ cdef void exchange_close(worker_t* worker, exchange_t* exchange) noexcept nogil:
     relay_close(worker, &exchange.response)
     buffer_drop(worker, &exchange.replay)
     account_exchange(worker, exchange)
-    if exchange.backend != NULL:
-        counter_add_shared(&exchange.backend.bytes_in, exchange.record.bytes_out)
-        counter_add_shared(&exchange.backend.bytes_out, exchange.record.bytes_in)
     if exchange.flags & X_READY:
         ready_remove(worker, exchange)
     exchange.client.exchange = NULL
@@ -251,6 +248,8 @@ cdef void exchange_end_code(exchange_t* exchange, char who, char phase) noexcept
 
 cdef char exchange_phase_letter(exchange_t* exchange) noexcept nogil:
     cdef const char* letters = "RQCHD"
+    if exchange.phase == PHASE_HEAD and not exchange.request.source_done:
+        return 68                                  # D: the request's body is under way
     if exchange.phase == PHASE_DATA and exchange.response.source_done:
         return 76                                  # L: the rest of the answer is under way
     return letters[exchange.phase] if exchange.phase <= PHASE_DATA else 45

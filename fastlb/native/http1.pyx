@@ -738,7 +738,7 @@ def parse_request(raw: bytes, limits=LimitConfig()):
         target=raw[head.target_at:head.target_at + head.target_len],
         version=head.version,
         fields=fields_of(&head, raw),
-        framing=FRAMINGS[framing],
+        framing="length" if framing == FRAME_NONE and head.flags & HEAD_HAS_LENGTH else FRAMINGS[framing],
         length=head.content_length if framing == FRAME_LENGTH else 0,
         head_bytes=head.bytes,
         keep_alive=bool(head_keeps_alive(&head)),
@@ -752,12 +752,13 @@ def parse_response(raw: bytes, request_method: bytes = b"GET", limits=LimitConfi
     if parse_once(&head, raw, True, limits) == HEAD_MORE:
         return None
     framing = head_response_framing(&head, request_method == b"HEAD")
+    empty = framing == FRAME_NONE and head.flags & HEAD_HAS_LENGTH and head.content_length == 0
     return ParsedResponse(
         status=head.status,
         reason=raw[head.reason_at:head.reason_at + head.reason_len],
         version=head.version,
         fields=fields_of(&head, raw),
-        framing=FRAMINGS[framing],
+        framing="length" if empty else FRAMINGS[framing],
         length=head.content_length if framing == FRAME_LENGTH else 0,
         head_bytes=head.bytes,
         keep_alive=bool(head_keeps_alive(&head)),

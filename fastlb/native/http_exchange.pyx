@@ -5,7 +5,7 @@ from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastlb.native.accounting cimport account_failure
+from fastlb.native.accounting cimport account_failure, account_progress
 from fastlb.native.buffer cimport (
     BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_take,
 )
@@ -34,7 +34,7 @@ from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_BROKEN, CONN_CONNECTING, CONN_EOF, CONN_HANGUP, CONN_READABLE, CONN_REUSED,
-    EVENT_BACKEND_FAILED, EVENT_CONNECT_FAILED, FAIL_LOCAL, FAIL_NO_BACKEND, FAIL_QUEUE_FULL,
+    EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL, FAIL_NO_BACKEND, FAIL_QUEUE_FULL,
     FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH,
     FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_CONNECTING, PHASE_DATA, PHASE_DONE, PHASE_HEAD,
     PHASE_QUEUED, PHASE_REQUEST, ROLE_HTTP_CLIENT, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET,
@@ -227,13 +227,11 @@ cdef void settle(worker_t* worker, exchange_t* exchange, dispatch_t outcome) noe
 
 cdef void request_send(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Send what is left of `replay`, then what more of the body there is."""
-    cdef iovec piece
+    cdef iovec pieces[3]
     cdef step_t step
     exchange.request.target = exchange.upstream
     if exchange.replay_sent == 0:
-        piece.iov_base = buffer_bytes(exchange.replay) + exchange.replay.start
-        piece.iov_len = buffer_length(exchange.replay)
-        step = connection_send(worker, exchange.upstream, &piece, 1)
+        step = connection_send(worker, exchange.upstream, pieces, request_pieces(exchange, pieces))
         if step == STEP_FAILED:
             upstream_lost(worker, exchange)
             return
@@ -242,6 +240,23 @@ cdef void request_send(worker_t* worker, exchange_t* exchange) noexcept nogil:
         request_pump(worker, exchange)
     elif worker.settings.timeout_ns[TIMER_RESPONSE]:
         timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
+
+
+cdef uint32_t request_pieces(exchange_t* exchange, iovec* pieces) noexcept nogil:
+    """The whole of `replay`; a request without a Host gets the backend's. Returns their number."""
+    cdef uint8_t* text = buffer_bytes(exchange.replay)
+    cdef uint32_t gap = exchange.host_gap
+    if gap == 0:
+        pieces[0].iov_base = text
+        pieces[0].iov_len = exchange.replay.end
+        return 1
+    pieces[0].iov_base = text
+    pieces[0].iov_len = gap
+    pieces[1].iov_base = exchange.backend.host_line
+    pieces[1].iov_len = exchange.backend.host_line_len
+    pieces[2].iov_base = text + gap
+    pieces[2].iov_len = exchange.replay.end - gap
+    return 3
 
 
 cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -288,7 +303,7 @@ cdef void client_changed(worker_t* worker, exchange_t* exchange, uint32_t events
     if events & (EPOLLHUP | EPOLLERR):
         http_abort(worker, exchange, WHO_CLIENT, exchange_phase_letter(exchange))
         return
-    if events & EPOLLRDHUP and exchange.request.source_done and exchange.phase < PHASE_DATA:
+    if events & EPOLLRDHUP and exchange.request.source_done and not exchange.response.source_done:
         http_abort(worker, exchange, WHO_CLIENT, exchange_phase_letter(exchange))
         return
     if exchange.phase >= PHASE_HEAD and not exchange.request.source_done:
@@ -353,7 +368,7 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
     account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
     if again and exchange.tried_count < TRIES_MAX and (untouched or exchange.flags & X_IDEMPOTENT):
         exchange_release(worker, exchange)
-        exchange.failure = FAIL_REFUSED
+        exchange.failure = FAIL_BROKEN
         exchange.replay_sent = 0
         counter_add(&worker.ledger.retries, 1)
         settle(worker, exchange, exchange_dispatch(worker, exchange))
@@ -480,6 +495,7 @@ cdef void response_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
     elif step == STEP_FAILED:
         response_failed(worker, exchange)
     else:
+        account_progress(worker, exchange)
         if exchange.response.moved_bytes != before or exchange.client.timer_class != TIMER_TUNNEL:
             timer_arm(worker, exchange.client, TIMER_TUNNEL)
         if step == STEP_AGAIN:
@@ -580,6 +596,8 @@ cdef void reply_unavailable(worker_t* worker, exchange_t* exchange) noexcept nog
     """No backend took the request: say why."""
     if exchange.failure == FAIL_REFUSED:
         reply(worker, exchange, 502, WHO_SERVER, 67)
+    elif exchange.failure == FAIL_BROKEN:
+        reply(worker, exchange, 502, WHO_SERVER, 72)
     elif exchange.failure == FAIL_TIMEOUT:
         reply(worker, exchange, 504, WHO_SERVER_TIMEOUT, 67)
     elif exchange.failure == FAIL_LOCAL:

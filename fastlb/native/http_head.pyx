@@ -205,12 +205,11 @@ cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* 
         put_text(&pen, "*" if head.method == METHOD_OPTIONS and head.target_len == 0 else "/")
     put(&pen, text + head.target_at, head.target_len)
     put_text(&pen, " HTTP/1.1\r\n")
-    if head.host_count == 0:
+    if head.host_count == 0 and head.host_len == 0:
+        exchange.host_gap = pen.at          # HTTP/1.0 without a name: the backend's goes here
+    elif head.host_count == 0:
         put_text(&pen, "Host: ")
-        if head.host_len:
-            put(&pen, text + head.host_at, head.host_len)
-        else:
-            put_text(&pen, "localhost")     # HTTP/1.0 without a name; HTTP/1.1 must send one
+        put(&pen, text + head.host_at, head.host_len)
         put_text(&pen, "\r\n")
     put_fields(&pen, head, text)
     if head.flags & HEAD_CHUNKED:

@@ -3,6 +3,7 @@
 from libc.errno cimport ECONNRESET, ETIMEDOUT
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
+from fastlb.native.accounting cimport account_progress
 from fastlb.native.connection cimport connection_close, connection_note, connection_reset
 from fastlb.native.exchange cimport (
     DISPATCH_NONE, DISPATCH_READY, DISPATCH_WAIT, dispatch_t, exchange_close, exchange_connect_done,
@@ -102,6 +103,7 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
     if exchange.request.shut and exchange.response.shut:
         finish(worker, exchange)
         return
+    account_progress(worker, exchange)
     if out == STEP_AGAIN or back == STEP_AGAIN:
         exchange_later(worker, exchange)
     if exchange.request.shut or exchange.response.shut:

@@ -95,6 +95,7 @@ ctypedef enum failure_t:
     FAIL_NONE
     FAIL_NO_BACKEND   # none in the plan
     FAIL_REFUSED
+    FAIL_BROKEN       # it took the request and closed without an answer
     FAIL_TIMEOUT
     FAIL_LOCAL        # descriptors, ports or memory of this machine
     FAIL_QUEUE_FULL
@@ -188,6 +189,8 @@ cdef struct backend_t:
     uint64_t failed_in_a_row
     uint64_t bytes_in
     uint64_t bytes_out
+    char host_line[80]           # for requests that bring no Host
+    uint32_t host_line_len
 
 # One access-log line before it is written. Copied whole into the worker's ring.
 cdef struct record_t:
@@ -260,6 +263,9 @@ cdef struct exchange_t:
     uint8_t tried_count
     uint8_t failure              # why nothing was connected: failure_t
     int32_t tried[TRIES_MAX]
+    uint32_t host_gap            # where a Host line goes into `replay`; 0 = it has one
+    uint64_t counted_in          # bytes that the ledger knows of already
+    uint64_t counted_out
     uint64_t queued_ns
     uint64_t picked_ns
     uint64_t connect_ns
