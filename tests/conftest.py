@@ -17,7 +17,7 @@ from support import leaks
 from support.backend import Backend, Script, refused_address, unanswered_address
 from support.balance import Balance
 from support.engines import NAMES, EngineRooms, load
-from support.looping import LoopThread
+from support.looping import LoopThread, warm_up
 from support.waiting import wait_until
 
 _PARITY = Path(__file__).parent / "parity"
@@ -81,7 +81,7 @@ def both() -> dict[str, EngineRooms]:
 def loop_thread(request: pytest.FixtureRequest) -> Iterator[LoopThread]:
     """The control plane's event loop, in a thread of its own."""
     thread = LoopThread(request.config.getoption("--loop"))
-    thread.call(lambda: None)
+    thread.run(warm_up())
     yield thread
     thread.close()
 
@@ -89,7 +89,6 @@ def loop_thread(request: pytest.FixtureRequest) -> Iterator[LoopThread]:
 @pytest.fixture
 def no_leaks(loop_thread: LoopThread) -> Iterator[None]:
     """After the test the process owns what it owned before: descriptors, threads, tasks."""
-    gc.collect()
     fds, threads = leaks.open_fds(), leaks.thread_count()
     loop_thread.complaints.clear()
     yield
@@ -98,10 +97,10 @@ def no_leaks(loop_thread: LoopThread) -> Iterator[None]:
         return {fd: what for fd, what in leaks.open_fds().items() if fds.get(fd) != what}
 
     def ended() -> bool:
+        if not left() and leaks.thread_count() <= threads and not loop_thread.tasks():
+            return True
         gc.collect()
-        return (
-            len(leaks.open_fds()) <= len(fds) and leaks.thread_count() <= threads and not loop_thread.tasks()
-        )
+        return False
 
     try:
         wait_until(ended, "nothing leaked", timeout_s=3.0)

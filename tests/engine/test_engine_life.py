@@ -222,6 +222,7 @@ def test_drain_lets_open_exchanges_finish(balance, backend, loop_thread):
 
     assert (answer.body, answer.value(b"Connection")) == (b"ok", b"close")
     assert held.ending() == "fin"
+    held.close()
     assert draining.result(5) is True
 
 

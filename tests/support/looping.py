@@ -18,6 +18,16 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+async def warm_up() -> None:
+    """Make libuv open what it opens once for a process: a spare descriptor and its threads."""
+    loop = asyncio.get_running_loop()
+    await loop.getaddrinfo("localhost", 0)
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    async with server:
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        transport.close()
+
+
 class LoopThread:
     """The thread of the control plane: engines are called in it and nowhere else."""
 
