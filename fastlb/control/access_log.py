@@ -10,7 +10,9 @@ import os
 import select
 import stat
 import threading
+import time
 from collections import deque
+from typing import NamedTuple
 
 from fastlb.model.errors import StartError
 
@@ -19,8 +21,17 @@ _CLOSE_WAIT_S = 1.0
 # A write to a disk that hangs cannot be ended from outside; the daemon thread is left behind then.
 _CLOSE_GIVE_UP_S = 2.0
 _CLOSE_LOOK_S = 0.002
+# So long without a loss before it is called over: a slow reader makes room again and again.
+_QUIET_S = 1.0
 _POLL_MS = 50
 _STDOUT_FD = 1
+
+
+class Report(NamedTuple):
+    """Something the operational log should say; `trouble`: lines are lost or misplaced."""
+
+    text: str
+    trouble: bool = True
 
 
 class AccessLog:
@@ -38,8 +49,9 @@ class AccessLog:
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
         self._dropped = 0
+        self._dropped_s = 0.0  # when last
         self._trouble: str | None = None
-        self._reports: list[str] = []
+        self._reports: list[Report] = []
         self._reopen_asked = False
         self._closing = False
         # Belongs to the thread: the last byte written was not the end of a line.
@@ -65,7 +77,7 @@ class AccessLog:
             self._reopen_asked = True
             self._changed.notify()
 
-    def take_reports(self) -> list[str]:
+    def take_reports(self) -> list[Report]:
         """What went wrong or right again since the last call, for the operational log."""
         with self._changed:
             reports, self._reports = self._reports, []
@@ -99,6 +111,8 @@ class AccessLog:
                     return
         finally:
             os.close(self._fd)
+            if self._dropped:
+                self._say(f"{self._dropped} lines were lost before the end")
 
     def _write_batch(self, batch: bytes) -> None:
         if self._torn and batch:
@@ -137,24 +151,28 @@ class AccessLog:
             fresh_fd = _open(self._path)
         except OSError as error:
             with self._changed:
-                self._reports.append(f"still writing to the old file: {_refusal(self._path, error)}")
+                self._say(f"still writing to the old file: {_refusal(self._path, error)}")
             return
         self._fd, old_fd = fresh_fd, self._fd
         os.close(old_fd)
         self._torn = False
         with self._changed:
-            self._reports.append(f"reopened {self._path}")
+            self._say(f"reopened {self._path}", trouble=False)
 
     def _drop(self, lines: bytes, why: str) -> None:
         self._dropped += max(1, lines.count(b"\n"))
+        self._dropped_s = time.monotonic()
         if self._trouble is None:
             self._trouble = why
-            self._reports.append(f"lines are dropped, {self._path} cannot be written: {why}")
+            self._say(f"lines are dropped, {self._path} cannot be written: {why}")
+
+    def _say(self, text: str, *, trouble: bool = True) -> None:
+        self._reports.append(Report(text, trouble))
 
     def _recovered(self) -> None:
         with self._changed:
-            if self._trouble is not None:
-                self._reports.append(f"{self._path} is written again, {self._dropped} lines were lost")
+            if self._trouble is not None and time.monotonic() - self._dropped_s >= _QUIET_S:
+                self._say(f"{self._path} is written again, {self._dropped} lines were lost", trouble=False)
                 self._trouble = None
                 self._dropped = 0
 

@@ -243,7 +243,7 @@ class Membership:
             f"backend {what}",
             backend=member.label,
             reason=reason,
-            in_rotation=f"{left} of {len(self._members)}",
+            in_rotation=f"{left}/{len(self._members)}",
         )
 
     def _publish(self) -> None:

@@ -11,9 +11,10 @@ async def lookup(address: Address) -> tuple[Address, ...]:
     """Every numeric address of a host name, IPv4 before IPv6, each group as the resolver sorts it.
 
     IPv4 goes first because `localhost` resolves to both, and most application servers listen on
-    127.0.0.1 only. Raises: OSError (socket.gaierror).
+    127.0.0.1 only. An empty host, every local address, stays as it is.
+    Raises: OSError (socket.gaierror).
     """
-    if address.is_numeric:
+    if address.is_numeric or not address.host:
         return (address,)
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)

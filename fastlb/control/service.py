@@ -245,7 +245,8 @@ class Supervisor:
     def _report_access_log(self) -> None:
         if self._access_log is not None:
             for report in self._access_log.take_reports():
-                self._log.warning("access log", report=report)
+                say = self._log.warning if report.trouble else self._log.info
+                say("access log", report=report.text)
 
     def _report_lost_records(self) -> None:
         dropped = self.engine.ledger().access_dropped

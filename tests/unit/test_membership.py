@@ -102,9 +102,11 @@ def test_each_state_change_is_one_log_line_with_its_reason():
     assert len(pool.said.lines) == 4
     assert pool.said.about("backend up", "backend=a", 'reason="first probe: status 200"')
     assert pool.said.about(
-        "warning backend down", "backend=b", '"3 probes in a row failed: refused"', '"1 of 2"'
+        "warning backend down", "backend=b", '"3 probes in a row failed: refused"', "in_rotation=1/2"
     )
-    assert pool.said.about("backend up", "backend=b", '"2 probes in a row passed: status 200"', '"2 of 2"')
+    assert pool.said.about(
+        "backend up", "backend=b", '"2 probes in a row passed: status 200"', "in_rotation=2/2"
+    )
 
 
 def test_all_down_publishes_a_plan_without_entries_that_says_when_to_come_back():

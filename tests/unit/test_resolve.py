@@ -40,7 +40,8 @@ def with_dns(zone: dict[str, list], work):
 
 
 @pytest.mark.parametrize(
-    "address", [Address(host="127.0.0.1", port=1), Address(host="::1", port=1), Address(path="/x")]
+    "address",
+    [Address(host="127.0.0.1", port=1), Address(host="::1", port=1), Address(path="/x"), Address(port=1)],
 )
 def test_numeric_addresses_are_not_looked_up(address):
     """No resolver, no thread, no wait."""
