@@ -16,6 +16,7 @@ from support.wire import TruncatedError
 EXCHANGES = int(os.environ.get("FASTLB_SOAK_EXCHANGES", "600"))
 SEED = int(os.environ.get("FASTLB_SOAK_SEED", "1"))
 CLIENTS = 6
+SHORTEST_BYTES = len(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 GROWTH_MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -61,7 +62,7 @@ def moody_client(running, rng, count, done):
                 client = None
             elif phase < 0.3:
                 client.send(request)
-                client.exactly(rng.randrange(1, 60))
+                client.exactly(rng.randrange(1, SHORTEST_BYTES))
                 leave(client, rng)
                 client = None
             else:

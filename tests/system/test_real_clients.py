@@ -5,6 +5,7 @@ import re
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -186,10 +187,10 @@ def test_web_socket_passes_close_codes(web_socket, code):
 def test_web_sockets_are_counted_as_exchanges(balance, socket_server):
     """Twenty at once, twenty in flight."""
     running = balance(socket_server)
-    connections = [connect(f"ws://127.0.0.1:{running.port}/") for _ in range(20)]
-    wait_until(lambda: running.in_flight() == 20)
-    for connection in connections:
-        connection.close()
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(connect(f"ws://127.0.0.1:{running.port}/"))
+        wait_until(lambda: running.in_flight() == 20)
     running.wait_in_flight(0)
 
     assert {line["status"] for line in running.lines(20)} == {101}
