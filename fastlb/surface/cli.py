@@ -16,6 +16,7 @@ from fastlb.surface.command import make_group, read_typed
 from fastlb.surface.cpus import usable_cpus
 from fastlb.surface.demo.flags import read_engine, read_port
 from fastlb.surface.settings import read_settings
+from fastlb.surface.standard_files import open_missing
 
 EXIT_BAD_INPUT = 2
 EXIT_START_FAILED = 1
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns: the exit status, see above.
     """
+    open_missing()
     try:
         status = group.main(args=argv, prog_name="fastlb", standalone_mode=False)
     except ConfigError as error:

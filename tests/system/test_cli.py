@@ -217,6 +217,39 @@ def test_no_check_asks_nobody(fastlb, page):
     assert process.ask("/page.txt")[0] == 200
 
 
+def test_closed_standard_files_do_no_harm(engine, page, tmp_path):
+    """A listening socket must not become descriptor 1, where log lines go."""
+    log = tmp_path / "access.log"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = [
+        "--engine", engine.name,
+        "--listen", f"127.0.0.1:{port}", "--backend", f"127.0.0.1:{page}", "--access-log", str(log),
+    ]  # fmt: skip
+    code = (
+        "import os, sys; from fastlb.surface.cli import main\n"
+        "os.closerange(0, 3)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, *arguments])
+    try:
+        wait_until(lambda: connects(port), "the listener")
+        status, _ = get(f"http://127.0.0.1:{port}/page.txt")
+        child.terminate()
+        ended = child.wait(PATIENCE_S)
+    finally:
+        child.kill()
+        child.wait()
+
+    assert (status, ended) == (200, 0)
+
+
+def connects(port: int) -> bool:
+    """True if somebody listens."""
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
 def run_to_end(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A fastlb that is expected to end by itself."""
     return subprocess.run(
