@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.launch import LaunchError
 from benchmarks.results import Results
-from benchmarks.scenarios import CHURN, IDLES, LOADS, NATIVE
+from benchmarks.scenarios import CHURN, IDLES, LOADS, NATIVE, Scenario
 from benchmarks.turn import PEERS, Bench
 
 _CHURN_ROUNDS = 300_000
@@ -41,16 +41,31 @@ def _present(names: Iterable[str], results: Results) -> list[str]:
 
 
 def _loads(bench: Bench, results: Results, keys: frozenset[str], rounds: int, seconds: float) -> None:
-    """Scenario by scenario, so that the turns that are compared lie close together in time."""
-    for scenario in (one for one in LOADS if one.key in keys):
+    """Turns that are compared lie close together in time."""
+    for group in _groups([one for one in LOADS if one.key in keys]):
         for number in range(1, rounds + 1):
-            for name in _present(scenario.balancers, results):
-                _say(f"{scenario.key}, round {number} of {rounds}: {name}")
-                try:
-                    results.add(scenario.key, name, bench.turn(scenario, name, seconds))
-                except LaunchError as error:
-                    results.add(scenario.key, name, None)
-                    results.failures.append(f"{scenario.key}, round {number}, {name}: {error}")
+            for name in _present(group[0].balancers, results):
+                for scenario in group:
+                    if name in scenario.balancers:
+                        _say(f"{scenario.key}, round {number} of {rounds}: {name}")
+                        _turn(bench, results, scenario, name, seconds)
+
+
+def _groups(scenarios: Iterable[Scenario]) -> list[list[Scenario]]:
+    """Each scenario with those that are measured beside it, turn by turn."""
+    groups: dict[str, list[Scenario]] = {}
+    for one in scenarios:
+        groups.setdefault(one.beside if one.beside in groups else one.key, []).append(one)
+    return list(groups.values())
+
+
+def _turn(bench: Bench, results: Results, scenario: Scenario, name: str, seconds: float) -> None:
+    """One turn; one that fails leaves a gap, so that rounds stay aligned."""
+    try:
+        results.add(scenario.key, name, bench.turn(scenario, name, seconds))
+    except LaunchError as error:
+        results.add(scenario.key, name, None)
+        results.failures.append(f"{scenario.key}, {name}: {error}")
 
 
 def _idle(bench: Bench, results: Results, keys: frozenset[str]) -> None:

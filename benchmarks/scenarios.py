@@ -17,6 +17,7 @@ class Scenario:
     """One kind of load, given in turn to each of `balancers`.
 
     `path`: what is asked of the origin. `new_connections`: one client connection per request.
+    `beside`: the scenario whose turns its own follow at once, because the two are compared.
     """
 
     key: str
@@ -27,6 +28,7 @@ class Scenario:
     new_connections: bool = False
     access_log: bool = False
     balancers: tuple[str, ...] = (*PROXIES, DIRECT)
+    beside: str = ""
 
     @property
     def bulk(self) -> bool:
@@ -44,7 +46,11 @@ LOADS = (
     Scenario(key="tcp-bulk", title="TCP bulk, 1 MiB responses", http=False, connections=16, path=BULK_PATH),
     Scenario(key="http-bulk", title="HTTP bulk, 1 MiB responses", connections=16, path=BULK_PATH),
     Scenario(
-        key="http-64-log", title="HTTP keep-alive, 64, access log on", access_log=True, balancers=PROXIES
+        key="http-64-log",
+        title="HTTP keep-alive, 64, access log on",
+        access_log=True,
+        beside="http-64",
+        balancers=PROXIES,
     ),
     Scenario(key="python", title="HTTP keep-alive, 64, in pure Python", balancers=(PURE, STARLETTE)),
 )
