@@ -11,7 +11,7 @@ import time
 from fastlb.pure.accounting import Record
 from fastlb.pure.answers import answer
 from fastlb.pure.heads import forwarded_lines
-from fastlb.pure.http1 import Refused, parse_request
+from fastlb.pure.http1 import Refused, parse_request, request_line
 from fastlb.pure.http_exchange import HttpExchange
 from fastlb.pure.timers import Deadline
 from fastlb.pure.transport import Port
@@ -20,6 +20,8 @@ from fastlb.pure.worker import Worker
 # After our FIN: what the client still sends is read and dropped for this long, because closing a
 # socket with unread bytes sends RST, which may destroy the answer on its way (RFC 9112 9.6).
 _LINGER_S = 2.0
+# The same for an idle connection, whose next request may be on its way as we drain.
+_IDLE_LINGER_S = 0.5
 # A connection that was accepted in the moment of the drain has sent its request, or soon will.
 _FRESH_S = 1.0
 
@@ -113,7 +115,7 @@ class HttpClient(Port):
         try:
             request = parse_request(self._buffer, self._worker.limits)
         except Refused as refused:
-            self._refuse(refused.status, "PR")
+            self._refuse(refused.status, "PR", *request_line(self._buffer))
             return False
         if request is None:
             self.deadline.set_once(self._worker.timeouts.header_s)
@@ -133,9 +135,13 @@ class HttpClient(Port):
                 self.pause()
         return True
 
-    def _refuse(self, status: int, code: str) -> None:
+    def _refuse(
+        self, status: int, code: str, method: bytes | None = None, target: bytes | None = None
+    ) -> None:
         """Answer a request that was not understood or never completed, and close."""
         record = self._head_record()
+        record.method = method
+        record.target = target
         raw = answer(status, connection=b"close")
         record.status = status
         record.bytes_out = len(raw)
@@ -159,7 +165,7 @@ class HttpClient(Port):
         if self._fresh:
             self.deadline.set(_FRESH_S)
         else:
-            self._linger()
+            self._linger(_IDLE_LINGER_S)
 
     def kill(self) -> None:
         if self._exchange is not None:
@@ -169,16 +175,16 @@ class HttpClient(Port):
         self._closing = True
         self.reset()
 
-    def _linger(self) -> None:
+    def _linger(self, linger_s: float = _LINGER_S) -> None:
         self._closing = True
         self._buffer = b""
         self.resume()
         self.finish()
-        self._wait_for_flush()
+        self._wait_for_flush(linger_s)
 
-    def _wait_for_flush(self) -> None:
+    def _wait_for_flush(self, wait_s: float = _LINGER_S) -> None:
         self._unsent_bytes = self.transport.get_write_buffer_size()
-        self.deadline.set(_LINGER_S)
+        self.deadline.set(wait_s)
 
     def _expired(self) -> None:
         if self._exchange is not None:

@@ -266,6 +266,14 @@ def parse_response(
     )
 
 
+def request_line(raw: bytes) -> tuple[bytes | None, bytes | None]:
+    """The method and the target, if the line is valid; for the log, whatever comes behind it."""
+    match = REQUEST_LINE.match(raw, 2 if raw.startswith(b"\r\n") else 0)
+    if match is None or match[3] != b"1" or match[4] not in b"01":
+        return None, None
+    return match[1], match[2]
+
+
 def _read_fields(raw: bytes, start: int, fields: Fields, meaning: _Meaning, limits: LimitConfig) -> int:
     """Where the head ends, or 0 if it is not complete."""
     cut = start + limits.header_bytes

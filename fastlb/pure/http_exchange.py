@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 # A longer request body is not kept for another try, nor read before there is a connection.
 _KEPT_MAX_BYTES = 65_536
+# How long a backend that has answered in full may go on taking the upload: as long as the client's
+# connection would linger anyway.
+_UPLOAD_END_S = 2.0
 # Our own answers behind which a connection goes on: the client did nothing wrong.
 _CLIENT_INNOCENT = frozenset({502, 503, 504})
 
@@ -35,11 +38,12 @@ class HttpExchange(Exchange):
     __slots__ = (
         "_chunked_out",
         "_client",
+        "_complete",
+        "_finished",
         "_head",
         "_keep",
         "_kept",
         "_kept_bytes",
-        "_last",
         "_received",
         "_relay",
         "_request",
@@ -71,7 +75,8 @@ class HttpExchange(Exchange):
         self._response_decoder: ChunkDecoder | None = None
         self._chunked_out = False
         self._keep = False  # the client connection, after the response
-        self._last = False  # everything was received; the client has not taken all of it
+        self._complete = False  # the whole response was received; the client may not have it all
+        self._finished = False  # and it has; only the rest of the upload is missing
         self._relay: Relay | None = None
 
     def start(self, data: bytes) -> bytes:
@@ -93,29 +98,30 @@ class HttpExchange(Exchange):
         if self._request_done:
             return data
         try:
-            piece, rest = self._body_piece(data)
+            piece, rest, self._request_done = self._body_piece(data)
         except Refused as refused:
             self._bad_body(refused.status)
             return b""
         self.record.bytes_in += len(data) - len(rest)
         if piece:
             self._pass_on(piece)
-        self._touch()
+        if self._finished and self._request_done:
+            self._finish()
+        else:
+            self._touch()
         return rest
 
-    def _body_piece(self, data: bytes) -> tuple[bytes, bytes]:
-        """The part of the body in `data`, framed for the backend, and the rest."""
+    def _body_piece(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        """The part of the body in `data`, framed for the backend; the rest; was it the last part."""
         decoder = self._request_decoder
         if decoder is None:
             piece = data[: self._request_left]
             self._request_left -= len(piece)
-            self._request_done = not self._request_left
-            return piece, data[len(piece) :]
+            return piece, data[len(piece) :], not self._request_left
         piece = chunk(decoder.feed(data))
         if decoder.done:
-            self._request_done = True
             piece += LAST_CHUNK
-        return piece, decoder.rest
+        return piece, decoder.rest, decoder.done
 
     def _pass_on(self, piece: bytes) -> None:
         upstream = self._upstream
@@ -131,7 +137,9 @@ class HttpExchange(Exchange):
             self._client.pause()
 
     def _bad_body(self, status: int) -> None:
-        if self._response is None:
+        if self._finished:
+            self._end_upload(linger=True)
+        elif self._response is None:
             self._answer(status, "PR")
         else:
             self._break("PD")
@@ -191,7 +199,9 @@ class HttpExchange(Exchange):
         backend = self.backend
         assert upstream is not None and backend is not None
         self._drop_upstream()
-        if self._response is not None:
+        if self._complete:
+            self._upload_ended_by_backend()
+        elif self._response is not None:
             if self._response.framing == "close" and error is None:
                 self._to_client(LAST_CHUNK if self._chunked_out else b"")
                 self._response_over()
@@ -220,6 +230,10 @@ class HttpExchange(Exchange):
             self._received = True
             self._kept = None
             self.record.first_byte_ns = time.monotonic_ns()
+        if self._complete:
+            self._drop_upstream()
+            self._upload_ended_by_backend()
+            return
         if self._response is not None:
             self._relay_body(b"", data)
             return
@@ -279,13 +293,14 @@ class HttpExchange(Exchange):
         try:
             piece, done, extra = self._response_piece(data)
         except Refused:
-            self._drop_upstream()
-            self._to_client(head)
+            self.record.bytes_out += len(head)  # the reset overtakes it
             self._break("PD")
             return
         self._to_client(head + piece if head else piece)
         if done:
-            self._detach_upstream(reusable=not extra)
+            assert self._response is not None
+            if self._request_done or extra or not self._response.keep_alive:
+                self._detach_upstream(reusable=not extra)
             self._response_over()
         else:
             self._touch()
@@ -324,12 +339,34 @@ class HttpExchange(Exchange):
 
     def _response_over(self) -> None:
         """Everything was received. The unit is free, even if the client reads slowly."""
-        self.give_back()
+        self._complete = True
+        if self._upstream is None:
+            self.give_back()
         if self._client.full:
-            self._last = True
             self._touch()
         else:
-            self._over("--", keep=self._keep and self._request_done, linger=not self._request_done)
+            self._finish()
+
+    def _finish(self) -> None:
+        """The client has the whole response. A backend that still takes the upload gets it, for a while."""
+        if self._upstream is not None and self._request_done:
+            self._detach_upstream(reusable=True)
+        if self._upstream is None:
+            self._over("--", keep=self._keep and self._request_done, linger=not self._keep)
+        else:
+            self._finished = True
+            self._client.finish()
+            self._client.deadline.set(_UPLOAD_END_S)
+
+    def _upload_ended_by_backend(self) -> None:
+        """The response is whole, and the backend does not want the rest of the upload."""
+        self.give_back()
+        if self._finished:
+            self._end_upload(linger=True)
+
+    def _end_upload(self, *, linger: bool) -> None:
+        self._drop_upstream()
+        self._over("--", keep=False, linger=linger)
 
     def _bad_response(self) -> None:
         assert self.backend is not None
@@ -378,8 +415,9 @@ class HttpExchange(Exchange):
     def client_drained(self) -> None:
         if self._relay is not None:
             self._relay.client_drained()
-        elif self._last:
-            self._over("--", keep=self._keep and self._request_done, linger=not self._request_done)
+        elif self._complete:
+            if not self._finished:
+                self._finish()
         elif self._upstream is not None:
             self._upstream.resume()
             self._touch()
@@ -388,7 +426,7 @@ class HttpExchange(Exchange):
         """In HTTP a client that sends FIN is taken to have left, unless it only reads the rest."""
         if self._relay is not None:
             self._relay.client_eof()
-        elif self._last:
+        elif self._complete and not self._finished:
             self._keep = False
         else:
             self._client_left()
@@ -400,6 +438,9 @@ class HttpExchange(Exchange):
             self._client_left()
 
     def _client_left(self) -> None:
+        if self._finished:
+            self._end_upload(linger=False)
+            return
         if not self.record.status:
             self.record.status = 499
             self.record.unanswered = True
@@ -416,7 +457,7 @@ class HttpExchange(Exchange):
     def _phase(self) -> str:
         if self.waiting_phase:
             return self.waiting_phase
-        if self._last:
+        if self._complete:
             return "L"
         return "D" if self._response is not None or not self._request_done else "H"
 
@@ -424,7 +465,9 @@ class HttpExchange(Exchange):
         """Somebody was silent for too long."""
         if self._relay is not None:
             self._relay.expired()
-        elif self._last:
+        elif self._finished:
+            self._end_upload(linger=False)
+        elif self._complete:
             self._break("cL")
         elif self._response is not None:
             waits_for_client = self._client.full or not (self._request_done or self._client.paused)
@@ -447,6 +490,8 @@ class HttpExchange(Exchange):
         """Something moved: set the time-out of what is waited for now."""
         deadline = self._client.deadline
         timeouts = self.worker.timeouts
+        if self._finished:
+            return  # the time for the rest of the upload does not start again
         if self._received:
             deadline.set(timeouts.tunnel_s)
         elif not self._request_done:
