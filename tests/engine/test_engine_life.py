@@ -15,6 +15,7 @@ from fastlb.model.events import EventKind
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Plan, PlanEntry
 from support.backend import OK, answering, echo, gated, silent
+from support.leaks import open_fds, thread_count
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -36,6 +37,18 @@ def test_engine_stops_twice_and_leaves_nothing(engine, loop_thread, no_leaks):
         loop_thread.run(made.start(lambda: None))
         loop_thread.run(made.stop())
         loop_thread.run(made.stop())
+
+
+def test_stopped_engine_holds_no_descriptor_while_it_is_referred_to(engine, loop_thread, no_leaks):
+    """Stop gives everything back by itself; nobody has to wait for the garbage collector."""
+    before, threads = open_fds(), thread_count()
+    made = engine.Engine(EngineConfig(workers=2))
+    loop_thread.run(made.start(lambda: None))
+    loop_thread.run(made.stop())
+    left = {fd: what for fd, what in open_fds().items() if before.get(fd) != what}
+
+    assert (left, thread_count()) == ({}, threads)
+    assert made.name == engine.name
 
 
 def test_one_process_runs_two_engines(balance, backend):

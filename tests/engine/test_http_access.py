@@ -60,6 +60,33 @@ def test_long_target_is_cut(balance, backend):
     assert running.line()["target"] == "/" + "a" * 254
 
 
+def test_target_is_logged_as_received(balance, backend):
+    """The absolute form is rewritten for the backend, not for the log."""
+    running = balance(backend(answering(OK)))
+    client = running.connect()
+    client.send(b"GET http://b.example/x HTTP/1.1\r\nHost: a\r\n\r\n")
+    client.response()
+
+    assert running.line()["target"] == "http://b.example/x"
+
+
+def test_bytes_of_chunked_messages_are_those_on_the_wire(balance, backend):
+    """bytes_in is what the client sent and bytes_out what it got, chunk framing included."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3\r\nyou\r\n0\r\n\r\n"
+    running = balance(backend(answering(chunked)))
+    client = running.connect()
+    request = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nbody\r\n0\r\nT: 1\r\n\r\n"
+    )
+    client.send(request)
+    assert client.response().body == b"helloyou"
+    line = running.line()
+
+    assert (line["bytes_in"], line["bytes_out"]) == (len(request), client.received_bytes)
+    assert running.ledger().bytes_in == len(request)
+    assert running.ledger().bytes_out == client.received_bytes
+
+
 def test_target_with_quotes_stays_json(balance, backend):
     """A client must not be able to write log fields of its own."""
     running = balance(backend(answering(OK)))
