@@ -8,6 +8,7 @@ from fastlb.surface.numbers import parse_whole
 
 FLAG = "--backend"
 NAME_MAX_CHARS = 64
+_NAME_FORM = "visible ASCII characters without spaces"
 _KNOWN = "weight=1..256, backup, max_conns=N or name=TEXT"
 
 
@@ -29,6 +30,8 @@ def parse_backend_text(text: str) -> BackendConfig:
         if name not in {"weight", "backup", "max_conns", "name"} or bool(equals) is (name == "backup"):
             raise ConfigError(f"{FLAG} {text}", option, f"an option of a backend: {_KNOWN}")
         values[name] = value
+    if address.is_unix and "name" not in values and not _is_name(str(address)):
+        raise ConfigError(FLAG, text, f"a path that can stand in a log line: add name= with {_NAME_FORM}")
     try:
         return BackendConfig(
             address=address,
@@ -49,9 +52,11 @@ def _whole(text: str, option: str, value: str) -> int:
 
 
 def _name(text: str, value: str) -> str:
-    # A line of the text access log is split at spaces, so a name has none.
-    visible = value.isascii() and value.isprintable() and " " not in value
-    if not (visible and 1 <= len(value) <= NAME_MAX_CHARS):
-        expected = f"1 to {NAME_MAX_CHARS} visible ASCII characters without spaces"
-        raise ConfigError(f"{FLAG} {text}: name", value, expected)
+    if not _is_name(value) or len(value) > NAME_MAX_CHARS:
+        raise ConfigError(f"{FLAG} {text}: name", value, f"1 to {NAME_MAX_CHARS} {_NAME_FORM}")
     return value
+
+
+def _is_name(value: str) -> bool:
+    # A line of the text access log is split at spaces, so a name has none.
+    return value.isascii() and value.isprintable() and " " not in value and value != ""

@@ -55,3 +55,11 @@ def test_https_backend_is_refused_with_the_reason():
     """Sending plain HTTP to a TLS port would fail much later, and less clearly."""
     with pytest.raises(ConfigError, match="plain HTTP"):
         parse_backend_text("https://127.0.0.1:9001")
+
+
+def test_path_with_a_space_needs_a_name():
+    """A text log line is split at spaces, and an address without a name is its own label."""
+    with pytest.raises(ConfigError, match="name="):
+        parse_backend_text("unix:/run/my app.sock")
+
+    assert parse_backend_text("unix:/run/my app.sock,name=app").label == "app"
