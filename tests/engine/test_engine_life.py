@@ -184,6 +184,21 @@ def test_idle_connections_of_a_backend_out_of_the_plan_close(balance, backend):
     wait_until(lambda: link.sock.fileno() == -1, "the backend's script ended by EOF")
 
 
+def test_connection_of_a_backend_that_left_the_plan_is_not_kept(balance, backend):
+    """It was in use when the plan changed; a pool that kept it would hold a drained backend's door."""
+    gate = threading.Event()
+    leaving = backend(gated(gate))
+    running = balance(leaving, backend(answering(OK)))
+    held = running.connect()
+    held.send(GET)
+    link = leaving.link()
+    running.keep_only(1)
+    gate.set()
+    assert held.response().body == b"ok"
+
+    wait_until(lambda: link.sock.fileno() == -1, "the backend's script ended by EOF", timeout_s=3)
+
+
 def test_removed_backend_keeps_its_slot_while_in_use(balance, backend):
     """A backend lives until its last exchange has ended; re-added before, it has its counts."""
     gate = threading.Event()

@@ -130,15 +130,21 @@ def test_retry_that_fails_is_not_retried(balance, backend):
 def test_connection_closed_by_the_backend_while_idle_is_not_used(balance, backend):
     """What is seen in time costs no retry, and POST is safe too."""
 
+    close = threading.Semaphore(0)
+
     def script(link):
         link.request()
         link.send(OK)
+        assert close.acquire(timeout=5)
 
     started = backend(script)
     running = balance(started)
     client = running.connect()
     for n in range(3):
         assert ask(client, b"POST", b"body").status == 200
+        running.wait_in_flight(0)
+        assert running.verify().connections == 2  # it is in the pool when the backend closes it
+        close.release()
         wait_until(lambda: running.verify().connections == 1, "the pooled connection closed")
         assert len(started.links) == n + 1
     assert running.ledger().retries == 0
