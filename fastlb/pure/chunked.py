@@ -1,7 +1,7 @@
 """The chunked coding of message bodies (RFC 9112 7.1), read strictly and written anew.
 
 A chunk-size line that two parsers could read differently is refused: only hexadecimal digits,
-then CRLF or an extension that starts with a semicolon and has no control characters.
+then CRLF or an extension that starts with a semicolon and has no control characters but HTAB.
 """
 
 import re
@@ -12,7 +12,7 @@ from fastlb.pure.syntax import FIELD_LINE
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})(?:;[\x20-\x7e\x80-\xff]*)?\r\n" % CHUNK_SIZE_MAX_DIGITS)
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n" % CHUNK_SIZE_MAX_DIGITS)
 _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 
 
@@ -87,7 +87,7 @@ class ChunkDecoder:
             self._state = _DATA if self._left else _TRAILER
         else:
             self._trailer_bytes += len(line)
-            if self._trailer_bytes > TRAILER_MAX_BYTES + 2:
+            if self._trailer_bytes > TRAILER_MAX_BYTES:
                 raise Refused(400, "trailer section too large")
             if line == b"\r\n":
                 self._state = _DONE

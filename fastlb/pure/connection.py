@@ -20,7 +20,7 @@ from fastlb.pure.worker import Worker
 # After our FIN: what the client still sends is read and dropped for this long, because closing a
 # socket with unread bytes sends RST, which may destroy the answer on its way (RFC 9112 9.6).
 _LINGER_S = 2.0
-# The same for an idle connection, whose next request may be on its way as we drain.
+# The same for an idle connection, whose next request may be on its way.
 _IDLE_LINGER_S = 0.5
 # A connection that was accepted in the moment of the drain has sent its request, or soon will.
 _FRESH_S = 1.0
@@ -127,6 +127,8 @@ class HttpClient(Port):
         record.bytes_in = request.head_bytes
         self._started_ns = 0
         self.deadline.clear()
+        if not rest:
+            self.resume()  # a client that leaves must be seen
         self._exchange = exchange = HttpExchange(self._worker, self, request, record)
         rest = exchange.start(rest)
         if rest:
@@ -198,7 +200,7 @@ class HttpClient(Port):
         elif self._started_ns:
             self._refuse(408, "cR")
         else:
-            self.close()
+            self._linger(_IDLE_LINGER_S)
 
     def _client_left(self) -> None:
         """The client went away in the middle of a head."""

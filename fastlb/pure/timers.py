@@ -41,9 +41,9 @@ class Deadline:
         self._at_s = _NEVER_S
 
     def cancel(self) -> None:
-        """Forget everything; the last call."""
+        """Expire never; `set` has no effect any more."""
         self._at_s = _NEVER_S
-        self._armed_s = _NEVER_S
+        self._armed_s = -_NEVER_S
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

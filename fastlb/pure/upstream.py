@@ -96,6 +96,12 @@ class Backend:
         idle, self.idle = self.idle, []
         for connection in idle:
             connection.close()
+        self.idle_deadline.clear()
+
+    def close(self) -> None:
+        """Keep no connection any more; the last call."""
+        self.pooling = False
+        self.close_idle()
         self.idle_deadline.cancel()
 
     def _close_old(self) -> None:

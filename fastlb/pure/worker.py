@@ -103,6 +103,7 @@ class Worker:
 
     def _forget_if_unused(self, backend: Backend) -> None:
         if not self.balancer.in_flight(backend.slot):
+            backend.close()
             del self.backends[backend.slot]
             self.balancer.forget(backend.slot)
 
@@ -146,8 +147,7 @@ class Worker:
         for client in tuple(self.clients):
             client.kill()
         for backend in self.backends.values():
-            backend.pooling = False
-            backend.close_idle()
+            backend.close()
         for connection in tuple(self.roster.connections):
             connection.abort()
 
