@@ -81,7 +81,7 @@ cdef void account_exchange(worker_t* worker, exchange_t* exchange) noexcept nogi
     cdef record_t* record = &exchange.record
     cdef record_t* slot
     account_progress(worker, exchange)
-    record.bytes_in += exchange.request.moved_bytes
+    record.bytes_in += exchange.request.taken_bytes
     record.bytes_out += exchange.response.moved_bytes
     counter_add(&worker.ledger.exchanges, 1)
     if 100 <= record.status < 600 and record.status != 499:
@@ -102,7 +102,7 @@ cdef void account_exchange(worker_t* worker, exchange_t* exchange) noexcept nogi
 
 cdef void account_progress(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Count the bytes moved since the last call, so that long sessions show while they last."""
-    cdef uint64_t bytes_in = exchange.record.bytes_in + exchange.request.moved_bytes - exchange.counted_in
+    cdef uint64_t bytes_in = exchange.record.bytes_in + exchange.request.taken_bytes - exchange.counted_in
     cdef uint64_t bytes_out = exchange.record.bytes_out + exchange.response.moved_bytes - exchange.counted_out
     if bytes_in:
         counter_add(&worker.ledger.bytes_in, bytes_in)

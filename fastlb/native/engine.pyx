@@ -30,7 +30,7 @@ from fastlb.native.types cimport (
     TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t, exchange_t, flag_read,
     flag_write, settings_t, worker_t,
 )
-from fastlb.native.worker cimport worker_free, worker_init, worker_run
+from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 
 from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, LogFormat, Mode
@@ -199,6 +199,8 @@ cdef class NativeEngine:
             await asyncio.sleep(POLL_S)
         for thread in self.threads:
             thread.join()
+        for index in range(len(self.threads)):
+            worker_close(self.workers[<int> index])
         self.threads = []
         self.loop.remove_reader(self.log_fd)
         if self.rearm is not None:

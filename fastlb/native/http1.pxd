@@ -79,8 +79,10 @@ cdef struct head_t:
     uint16_t host_count
     uint16_t connection_names
     uint32_t method_len
-    uint32_t target_at
+    uint32_t target_at        # in origin-form, after the authority of an absolute-form
     uint32_t target_len
+    uint32_t received_target_at
+    uint32_t received_target_len
     uint32_t reason_at
     uint32_t reason_len
     uint32_t host_at

@@ -131,6 +131,8 @@ cdef int request_line_parse(head_t* head, const uint8_t* text, uint32_t len,
     head.target_len = <uint32_t> (at - text) - head.target_at
     if at[0] != SP or head.target_len == 0:
         return 400
+    head.received_target_at = head.target_at
+    head.received_target_len = head.target_len
     at += 1
     return version_parse(head, text, len, at, next_at)
 

@@ -28,7 +28,7 @@ from fastlb.native.http_head cimport (
 )
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, iovec
 from fastlb.native.relay cimport (
-    CHUNK_HEAD_BYTES, chunk_head_write, relay_decode, relay_feed, relay_open, relay_pump,
+    CHUNK_HEAD_BYTES, chunk_head_write, relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
 )
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
 from fastlb.native.timers cimport timer_arm, timer_cancel
@@ -132,8 +132,8 @@ cdef void describe(exchange_t* exchange, received_t* found) noexcept nogil:
     cdef head_t* head = found.head
     exchange.record.method_len = <uint8_t> min(head.method_len, <uint32_t> METHOD_MAX_BYTES)
     memcpy(exchange.record.method, found.text + head.start_at, exchange.record.method_len)
-    exchange.record.target_len = <uint8_t> min(head.target_len, <uint32_t> TARGET_MAX_BYTES)
-    memcpy(exchange.record.target, found.text + head.target_at, exchange.record.target_len)
+    exchange.record.target_len = <uint8_t> min(head.received_target_len, <uint32_t> TARGET_MAX_BYTES)
+    memcpy(exchange.record.target, found.text + head.received_target_at, exchange.record.target_len)
 
 
 cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
@@ -214,7 +214,6 @@ cdef bint request_write(worker_t* worker, exchange_t* exchange, received_t* foun
     if half.rechunk and (body or half.source_done):
         buffer_append(worker, &exchange.replay, <uint8_t*> ends + (0 if body else 2),
                       (2 if body else 0) + (5 if half.source_done else 0))
-    half.moved_bytes = body
     return head_consume(worker, client, found, head_bytes + used)
 
 
@@ -263,7 +262,7 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Body bytes to the backend. A backend that stops reading may still answer."""
     cdef uint64_t before = exchange.request.moved_bytes
     cdef step_t step
-    if exchange.flags & X_REQUEST_LOST or exchange.upstream == NULL:
+    if exchange.flags & X_REQUEST_LOST or exchange.upstream == NULL or not relay_pending(&exchange.request):
         return
     step = relay_pump(worker, &exchange.request)
     if exchange.request.moved_bytes != before:
@@ -340,7 +339,7 @@ cdef void upstream_changed(worker_t* worker, exchange_t* exchange, uint32_t even
     if exchange.flags & X_TUNNEL:
         tcp_pump(worker, exchange)
         return
-    if upstream.outbox != NULL or not exchange.request.source_done:
+    if relay_pending(&exchange.request):
         request_pump(worker, exchange)
         if exchange.generation != generation or exchange.upstream != upstream:
             return
@@ -519,7 +518,7 @@ cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found
         return
     exchange.record.status = 101
     exchange.record.first_byte_us = <int32_t> ((worker.now_ns - exchange.picked_ns) // 1000)
-    exchange.record.bytes_in += exchange.request.moved_bytes
+    exchange.record.bytes_in += exchange.request.taken_bytes
     exchange.phase = PHASE_DATA
     exchange.flags |= X_ANSWERED | X_TUNNEL
     exchange.flags &= ~(X_KEEP_CLIENT | X_KEEP_UPSTREAM)
@@ -549,8 +548,8 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef bint unread = not exchange.request.source_done
     exchange.phase = PHASE_DONE
     if upstream != NULL:
-        if exchange.flags & X_KEEP_UPSTREAM and exchange.request.source_done \
-                and not exchange.flags & X_REQUEST_LOST:
+        if exchange.flags & X_KEEP_UPSTREAM and not exchange.flags & X_REQUEST_LOST \
+                and not relay_pending(&exchange.request):
             exchange.upstream = NULL
             upstream_give(worker, upstream)
         else:
@@ -639,12 +638,8 @@ cdef void http_resume(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef uint32_t generation = client.generation
     if exchange.flags & X_TUNNEL:
         tcp_pump(worker, exchange)
-    elif not exchange.request.source_done:
-        pump_both(worker, exchange)
-    elif exchange.phase == PHASE_DATA:
-        response_pump(worker, exchange)
     else:
-        request_pump(worker, exchange)
+        pump_both(worker, exchange)
     if client.generation == generation and client.exchange == NULL:
         next_heads(worker, client)
 

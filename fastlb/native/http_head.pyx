@@ -214,8 +214,6 @@ cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* 
     put_fields(&pen, head, text)
     if head.flags & HEAD_CHUNKED:
         put_text(&pen, "Transfer-Encoding: chunked\r\n")
-    if exchange.flags & X_UPGRADE:
-        put_upgrade(&pen, head, text)
     put_text(&pen, "X-Forwarded-For: ")
     put(&pen, exchange.client.peer, exchange.client.peer_len)
     put_text(&pen, "\r\nX-Forwarded-Proto: http\r\n")
@@ -227,6 +225,8 @@ cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* 
         put(&pen, worker.settings.via10, worker.settings.via_len)
     else:
         put(&pen, worker.settings.via11, worker.settings.via_len)
+    if exchange.flags & X_UPGRADE:
+        put_upgrade(&pen, head, text)
     put_text(&pen, "\r\n")
     return pen.at
 

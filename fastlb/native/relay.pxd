@@ -12,6 +12,11 @@ from fastlb.native.types cimport half_t, connection_t, step_t, worker_t
 cdef enum:
     CHUNK_HEAD_BYTES = 24
 
+cdef inline bint relay_pending(const half_t* half) noexcept nogil:
+    """True if there is more to read, or read bytes that the target has not taken."""
+    return not half.source_done or half.piped_bytes != 0 or half.target.outbox != NULL
+
+
 cdef void relay_open(half_t* half, connection_t* source, connection_t* target, int framing,
                      uint64_t length, bint rechunk) noexcept nogil
 cdef void relay_close(worker_t* worker, half_t* half) noexcept nogil

@@ -19,7 +19,7 @@ from fastlb.native.types cimport (
 
 cdef enum:
     SPLICE_MIN_BYTES = 65536      # a message's rest that is worth a pipe
-    SPLICE_AFTER_READS = 2        # full reads in a row of an unframed stream
+    SPLICE_AFTER_READS = 1        # full reads in a row of an unframed stream
     SPLICE_SMALL_BYTES = 8192     # a stream that has become small again
     PIPE_BYTES = 1048576
     BUDGET_BYTES = 1048576        # for one half in one turn; then it is the others' turn
@@ -73,6 +73,8 @@ cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil:
             step = pipe_drain(half)
             if step != STEP_AGAIN:
                 return step
+            if not half.source_done:
+                return STEP_AGAIN            # let more gather: fewer and larger splices
         if half.source_done:
             return STEP_EOF
         if half.moved_bytes >= until:
@@ -166,6 +168,7 @@ cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* 
         half.source_done = half.chunk_state == CHUNK_DONE
     elif half.framing == FRAME_NONE:
         used[0] = out = 0
+    half.taken_bytes += used[0]
     return out
 
 
@@ -191,9 +194,8 @@ cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t l
     cdef iovec pieces[4]
     cdef uint8_t chunk_head[CHUNK_HEAD_BYTES]
     cdef const char* ends = "\r\n0\r\n\r\n"
-    cdef uint32_t count = 0
+    cdef uint32_t count = 0, i
     cdef step_t step
-    half.moved_bytes += len
     if before_len:
         pieces[count].iov_base = before
         pieces[count].iov_len = before_len
@@ -211,6 +213,8 @@ cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t l
         pieces[count].iov_base = <void*> (ends if len else ends + 2)
         pieces[count].iov_len = (2 if len else 0) + (5 if half.source_done else 0)
         count += 1
+    for i in range(1 if before_len else 0, count):
+        half.moved_bytes += pieces[i].iov_len
     step = connection_send(worker, half.target, pieces, count)
     if step == STEP_FAILED:
         return failed(half, SIDE_TARGET, half.target.error)
@@ -272,6 +276,7 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
     if n > 0:
         half.splicing = True
         half.piped_bytes += <uint32_t> n
+        half.taken_bytes += <uint64_t> n
         half.moved_bytes += <uint64_t> n
         if half.framing == FRAME_LENGTH:
             half.remaining_bytes -= <uint64_t> n

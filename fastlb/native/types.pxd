@@ -228,7 +228,8 @@ cdef struct half_t:
     connection_t* source
     connection_t* target
     uint64_t remaining_bytes     # FRAME_LENGTH, and the rest of a chunk
-    uint64_t moved_bytes         # body bytes handed to the target's socket or outbox
+    uint64_t taken_bytes         # read from the source for this message, framing included
+    uint64_t moved_bytes         # handed to the target, framing included
     uint32_t piped_bytes
     int pipe_r
     int pipe_w

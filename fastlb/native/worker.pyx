@@ -78,12 +78,23 @@ cdef bint worker_init(worker_t* worker, unsigned int worker_id, settings_t* sett
     return epoll_ctl(worker.epfd, EPOLL_CTL_ADD, worker.wake_fd, &event) == 0
 
 
-cdef void worker_free(worker_t* worker) noexcept nogil:
-    """After its thread has ended."""
+cdef void worker_close(worker_t* worker) noexcept nogil:
+    """After its thread has ended: give the descriptors back. Counters and rings stay readable."""
     cdef uint32_t i
     for i in range(worker.pipe_count):
         close(worker.pipes[i].r)
         close(worker.pipes[i].w)
+    worker.pipe_count = 0
+    if worker.epfd >= 0:
+        close(worker.epfd)
+    if worker.wake_fd >= 0:
+        close(worker.wake_fd)
+    worker.epfd = worker.wake_fd = -1
+
+
+cdef void worker_free(worker_t* worker) noexcept nogil:
+    """Give everything back."""
+    worker_close(worker)
     buffer_pool_free(worker)
     slab_free(&worker.connections)
     slab_free(&worker.exchanges)
@@ -93,10 +104,6 @@ cdef void worker_free(worker_t* worker) noexcept nogil:
     free(worker.frame)
     free(worker.head)
     free(worker.idle)
-    if worker.epfd >= 0:
-        close(worker.epfd)
-    if worker.wake_fd >= 0:
-        close(worker.wake_fd)
 
 
 cdef void worker_run(worker_t* worker) noexcept nogil:
