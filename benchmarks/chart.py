@@ -67,4 +67,5 @@ def _bars(axis: Any, loads: list[Scenario], results: Results) -> None:
 def _caption(results: Results) -> str:
     head = results.head
     machine = f"{head['cpu']}, kernel {head['kernel']}"
-    return f"one worker each; {machine}; {head['versions']}; commit {head['commit']}"
+    facts = ["one worker each", machine, head["versions"], f"commit {head['commit']}", results.disturbance()]
+    return "; ".join(fact for fact in facts if fact)

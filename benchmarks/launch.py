@@ -64,7 +64,7 @@ def running(command: Command, *, cpu: int, run_dir: Path, name: str) -> Iterator
     try:
         yield process.pid
         if process.poll() is not None:
-            raise LaunchError(f"{name} ended with status {process.returncode}: {_tail(errors)}")
+            raise LaunchError(f"{name} ended with status {process.returncode}: {last_line(errors)}")
     finally:
         stop(process)
 
@@ -97,9 +97,9 @@ def wait_until_serving(port: int, pid: int, *, errors: Path) -> None:
         except OSError as error:
             answer = str(error)
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            raise LaunchError(f"ended at the start: {_tail(errors)}")
+            raise LaunchError(f"ended at the start: {last_line(errors)}")
         time.sleep(0.02)
-    raise LaunchError(f"no 200 within {READY_TIMEOUT_S:g} s; last answer: {answer}; {_tail(errors)}")
+    raise LaunchError(f"no 200 within {READY_TIMEOUT_S:g} s; last answer: {answer}; {last_line(errors)}")
 
 
 def ask(port: int, path: str) -> str:
@@ -110,6 +110,7 @@ def ask(port: int, path: str) -> str:
         return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
 
 
-def _tail(path: Path) -> str:
+def last_line(path: Path) -> str:
+    """The last that a program wrote to its error file."""
     lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
     return lines[-1] if lines else "it wrote no error"

@@ -16,9 +16,6 @@ from benchmarks.scenarios import (
 )
 from benchmarks.targets import ratio_text, verdicts
 
-# Above this share the machine was not quiet enough for figures that should be kept.
-_FOREIGN_NOTABLE = 0.05
-
 
 def markdown(results: Results, keys: frozenset[str]) -> str:
     """The whole report."""
@@ -51,8 +48,8 @@ def _notes(results: Results) -> str:
             errors = sum(one.errors for one in results.taken(key, name))
             if errors:
                 notes.append(f"- {name}, {key}: {errors} errors seen by the client")
-    if results.foreign() > _FOREIGN_NOTABLE:
-        notes.append(f"- The machine was not quiet: other programs took {results.foreign():.0%} of its CPU.")
+    if results.disturbance():
+        notes.append(f"- **{results.disturbance()}**; these figures are not to be kept")
     return "\n".join(notes) + "\n" if notes else ""
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from benchmarks.scenarios import BEST_PEER, DIRECT, NATIVE, PURE, STARLETTE
 from benchmarks.turn import Sample
 
+# Above this share of the machine's CPU the figures are not worth keeping.
+_FOREIGN_NOTABLE = 0.05
 NOT_PEERS = (NATIVE, PURE, STARLETTE, DIRECT)
 
 
@@ -43,11 +45,11 @@ class Results:
         pairs = self._rounds(key, name, DIRECT)
         return median([one.machine_us - direct.machine_us for one, direct in pairs]) if pairs else None
 
-    def ratios(self, key: str, name: str, peer: str, figure: str = "cpu_us") -> list[float]:
-        """`name` as a share of `peer`, round by round; of the cheapest peer of each for BEST_PEER."""
+    def ratios(self, key: str, name: str, peer: str) -> list[float]:
+        """CPU per request of `name` as a share of `peer`, round by round; of the cheapest peer of each for BEST_PEER."""
         if peer == BEST_PEER:
             return self._ratios_to_best(key, name)
-        return [getattr(one, figure) / getattr(other, figure) for one, other in self._rounds(key, name, peer)]
+        return [one.cpu_us / other.cpu_us for one, other in self._rounds(key, name, peer)]
 
     def log_ratios(self, plain: str, logged: str, name: str) -> list[float]:
         """CPU per request with the access log on, as a share of that with it off, round by round."""
@@ -59,6 +61,13 @@ class Results:
         every = (turns for names in self.samples.values() for turns in names.values())
         shares = [one.foreign for turns in every for one in turns if one]
         return median(shares) if shares else 0.0
+
+    def disturbance(self) -> str:
+        """What to say beside the figures if the machine was not quiet; empty if it was."""
+        share = self.foreign()
+        return (
+            f"not quiet: other programs took {share:.0%} of the machine" if share > _FOREIGN_NOTABLE else ""
+        )
 
     def _rounds(self, key: str, name: str, other: str) -> list[tuple[Sample, Sample]]:
         names = self.samples.get(key, {})

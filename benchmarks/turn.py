@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import churn, idle, load, measure
-from benchmarks.launch import LaunchError, ask, free_port, running, wait_until_serving
+from benchmarks.launch import LaunchError, ask, free_port, last_line, running, wait_until_serving
 from benchmarks.origin import BACKENDS, SEEN_BODY, SEEN_PATH, origin
 from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.fastlb import Fastlb
@@ -77,8 +77,11 @@ class Bench:
             command = PEERS[name].command(work, own_dir)
             with running(command, cpu=self.balancer_cpu, run_dir=own_dir, name="balancer") as pid:
                 wait_until_serving(work.port, pid, errors=own_dir / "balancer.stderr")
-                _verify_equal_work(name, work)
-                yield work.port, pid
+                try:
+                    _verify_equal_work(name, work)
+                    yield work.port, pid
+                except LaunchError as error:
+                    raise LaunchError(f"{error}; {last_line(own_dir / 'balancer.stderr')}") from error
 
     def turn(self, scenario: Scenario, name: str, seconds: float) -> Sample:
         """One balancer under one load. Raises: LaunchError if it does not do the work."""
