@@ -1,13 +1,14 @@
 """Counts of exchanges: exact at every moment, given back on every way out, and limited."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from fastlb.model.config import TimeoutConfig
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Pick, Plan, PlanEntry
 from support.backend import OK, answering, gated, silent
+from support.balance import PATIENT
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -249,7 +250,7 @@ def test_max_conns_is_never_exceeded(balance, backend, workers):
 
 def test_waiting_in_the_queue_ends_after_its_time(balance, backend):
     """503, code sQ; the client's connection stays."""
-    running = balance(backend(silent), max_conns=[1], timeouts=TimeoutConfig(queue_s=0.2))
+    running = balance(backend(silent), max_conns=[1], timeouts=replace(PATIENT, queue_s=0.2))
     (held,) = asking(running, 1)
     running.wait_in_flight(1)
     (waiting,) = asking(running, 1)
@@ -325,7 +326,7 @@ def test_backend_that_joins_serves_the_queue(balance, backend):
 def test_queue_ends_when_the_last_backend_goes(balance, backend):
     """With nobody left to wait for, waiting ends: by 503 at the latest after the queue's time."""
     gate = threading.Event()
-    running = balance(backend(gated(gate)), max_conns=[1], timeouts=TimeoutConfig(queue_s=0.5))
+    running = balance(backend(gated(gate)), max_conns=[1], timeouts=replace(PATIENT, queue_s=0.5))
     held, waiting = asking(running, 2)
     wait_until(lambda: running.ledger().queued == 1)
     running.publish(Plan())

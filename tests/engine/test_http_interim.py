@@ -1,11 +1,12 @@
 """Interim responses, Expect, early final responses, and connections that become tunnels."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from fastlb.model.config import TimeoutConfig
 from support.backend import OK, answering
+from support.balance import PATIENT
 from support.waiting import wait_until
 from support.wire import TruncatedError
 
@@ -248,7 +249,7 @@ def test_reset_in_a_tunnel_is_passed_on(balance, backend):
 
 def test_idle_tunnel_ends_after_its_time(balance, backend):
     """The tunnel's own time-out takes the place of those for requests."""
-    running = balance(backend(tunnel_echo), timeouts=TimeoutConfig(idle_s=10, tunnel_s=0.3))
+    running = balance(backend(tunnel_echo), timeouts=replace(PATIENT, idle_s=10, tunnel_s=0.3))
     client = running.connect()
     client.send(UPGRADE)
     client.response_head()

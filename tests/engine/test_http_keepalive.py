@@ -1,11 +1,12 @@
 """Connections that carry more than one request, on both sides."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from fastlb.model.config import TimeoutConfig
 from support.backend import OK, answering, gated, recording
+from support.balance import PATIENT
 from support.waiting import wait_until
 from support.wire import TruncatedError
 
@@ -213,7 +214,7 @@ def test_bytes_from_an_idle_backend_connection_close_it(balance, backend):
 def test_idle_backend_connection_is_closed_after_its_time(balance, backend):
     """Below the idle time-out of application servers, so that they are not met half-closed."""
     started = backend(answering(OK))
-    running = balance(started, timeouts=TimeoutConfig(upstream_idle_s=0.2))
+    running = balance(started, timeouts=replace(PATIENT, upstream_idle_s=0.2))
     client = running.connect()
     ask(client)
     wait_until(lambda: running.verify().connections == 1, "the pooled connection closed")
@@ -224,7 +225,7 @@ def test_idle_backend_connection_is_closed_after_its_time(balance, backend):
 
 def test_idle_client_is_closed_silently_after_its_time(balance, backend):
     """Nothing was asked, so nothing is answered and nothing is logged."""
-    running = balance(backend(answering(OK)), timeouts=TimeoutConfig(idle_s=0.2))
+    running = balance(backend(answering(OK)), timeouts=replace(PATIENT, idle_s=0.2))
     asked, fresh = running.connect(), running.connect()
     ask(asked)
 

@@ -1,13 +1,14 @@
 """The retry table: what may be sent again, where, and how often."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from fastlb.model.config import TimeoutConfig
 from fastlb.model.events import EventKind
 from fastlb.model.plan import Plan
 from support.backend import OK, answering
+from support.balance import PATIENT
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -228,7 +229,7 @@ def test_tries_are_limited(balance, backend, refused):
 
 def test_unanswered_connect_tries_another_backend(balance, backend, unanswered):
     """A dropped SYN is as good as a refusal, only later."""
-    running = balance(unanswered, backend(answering(OK)), timeouts=TimeoutConfig(connect_s=0.2))
+    running = balance(unanswered, backend(answering(OK)), timeouts=replace(PATIENT, connect_s=0.2))
 
     assert ask(running.connect(), b"POST", b"body").status == 200
     assert running.line()["tries"] == 2
@@ -237,7 +238,7 @@ def test_unanswered_connect_tries_another_backend(balance, backend, unanswered):
 
 def test_unanswered_connect_is_504(balance, unanswered):
     """The backend's host may be gone: code sC."""
-    running = balance(unanswered, timeouts=TimeoutConfig(connect_s=0.2))
+    running = balance(unanswered, timeouts=replace(PATIENT, connect_s=0.2))
 
     assert ask(running.connect()).status == 504
     assert running.line()["code"] == "sC"

@@ -1,10 +1,11 @@
 """Nothing is held back for a full buffer, and nothing is buffered without end."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from fastlb.model.config import TimeoutConfig
+from support.balance import PATIENT
 from support.leaks import resident_bytes
 from support.waiting import wait_until
 
@@ -171,7 +172,7 @@ def test_response_under_way_without_progress_ends_after_its_time(balance, backen
         link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
         link.rest()
 
-    running = balance(backend(script), timeouts=TimeoutConfig(tunnel_s=0.3))
+    running = balance(backend(script), timeouts=replace(PATIENT, tunnel_s=0.3))
     client = running.connect()
     client.send(GET)
     client.response_head()

@@ -1,16 +1,17 @@
 """Time-outs of HTTP mode: what each answers, what it logs, and what it does not count as idle."""
 
 import threading
+from dataclasses import replace
 
-from fastlb.model.config import TimeoutConfig
 from support.backend import OK, answering, gated, silent
+from support.balance import PATIENT
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def test_slow_head_is_408(balance, backend):
     """A client may hold a connection, and not for ever: code cR."""
-    running = balance(backend(answering(OK)), timeouts=TimeoutConfig(header_s=0.2))
+    running = balance(backend(answering(OK)), timeouts=replace(PATIENT, header_s=0.2))
     client = running.connect()
     client.send(b"GET / HTTP/1.1\r\nHo")
     answer = client.response()
@@ -24,7 +25,7 @@ def test_slow_head_is_408(balance, backend):
 
 def test_dripping_does_not_extend_the_time_of_a_head(balance, backend):
     """The time counts from the first byte, or a byte a second would hold a connection for ever."""
-    running = balance(backend(answering(OK)), timeouts=TimeoutConfig(header_s=0.4, idle_s=10))
+    running = balance(backend(answering(OK)), timeouts=replace(PATIENT, header_s=0.4, idle_s=10))
     client = running.connect()
     client.send(b"GET / HTTP/1.1\r\n")
     client.sock.settimeout(0.02)
@@ -43,7 +44,7 @@ def test_dripping_does_not_extend_the_time_of_a_head(balance, backend):
 
 def test_slow_head_of_a_kept_connection_is_408(balance, backend):
     """The same rule for every request of a connection."""
-    client = balance(backend(answering(OK)), timeouts=TimeoutConfig(header_s=0.2)).connect()
+    client = balance(backend(answering(OK)), timeouts=replace(PATIENT, header_s=0.2)).connect()
     client.send(GET + b"GET /")
     assert client.response().status == 200
 
@@ -52,7 +53,7 @@ def test_slow_head_of_a_kept_connection_is_408(balance, backend):
 
 def test_stalled_request_body_is_408(balance, backend):
     """Nothing was answered yet, so it can still be said: code cD."""
-    running = balance(backend(silent), timeouts=TimeoutConfig(idle_s=0.3))
+    running = balance(backend(silent), timeouts=replace(PATIENT, idle_s=0.3))
     client = running.connect()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
     answer = client.response()
@@ -64,7 +65,7 @@ def test_stalled_request_body_is_408(balance, backend):
 
 def test_slow_response_is_504(balance, backend):
     """Off by default; once set, it covers from the request's end to the first byte: code sH."""
-    running = balance(backend(silent), timeouts=TimeoutConfig(response_s=0.2))
+    running = balance(backend(silent), timeouts=replace(PATIENT, response_s=0.2))
     client = running.connect()
     for _ in range(2):
         client.send(GET)
@@ -83,7 +84,7 @@ def test_response_time_ends_with_the_first_byte(balance, backend):
         assert gate.wait(5)
         link.send(b"k")
 
-    client = balance(backend(script), timeouts=TimeoutConfig(response_s=0.2)).connect()
+    client = balance(backend(script), timeouts=replace(PATIENT, response_s=0.2)).connect()
     client.send(GET)
     client.response_head()
     assert client.exactly(1) == b"o"
@@ -96,7 +97,7 @@ def test_response_time_ends_with_the_first_byte(balance, backend):
 def test_waiting_for_a_response_is_not_idling(balance, backend):
     """There is no total time-out by default: a model may think for minutes."""
     gate = threading.Event()
-    client = balance(backend(gated(gate)), timeouts=TimeoutConfig(idle_s=0.1, header_s=0.1)).connect()
+    client = balance(backend(gated(gate)), timeouts=replace(PATIENT, idle_s=0.1, header_s=0.1)).connect()
     client.send(GET)
     assert not gate.wait(0.4)  # four times what an idle client would get
     gate.set()
@@ -106,7 +107,7 @@ def test_waiting_for_a_response_is_not_idling(balance, backend):
 
 def test_client_s_time_starts_again_with_each_request(balance, backend):
     """A kept connection that is used is not idle."""
-    client = balance(backend(answering(OK)), timeouts=TimeoutConfig(idle_s=0.5)).connect()
+    client = balance(backend(answering(OK)), timeouts=replace(PATIENT, idle_s=0.5)).connect()
     pause = threading.Event()
     for _ in range(6):
         client.send(GET)

@@ -1,13 +1,15 @@
 """TCP mode when backends are refused, unanswered, full or absent."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from fastlb.model.config import Mode, TimeoutConfig
+from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
 from fastlb.model.plan import Plan
 from support.backend import echo
+from support.balance import PATIENT
 from support.waiting import wait_until
 
 
@@ -37,7 +39,7 @@ def test_refused_connect_tries_another_backend(tcp, backend, refused):
 
 def test_unanswered_connect_tries_another_backend(tcp, backend, unanswered):
     """A host that is gone drops the SYN."""
-    running = tcp(unanswered, backend(echo), timeouts=TimeoutConfig(connect_s=0.2))
+    running = tcp(unanswered, backend(echo), timeouts=replace(PATIENT, connect_s=0.2))
     client = running.connect()
     client.send(b"hello")
 
@@ -57,7 +59,7 @@ def test_refused_everywhere_is_a_reset(tcp, refused):
 
 def test_unanswered_everywhere_is_a_reset(tcp, unanswered):
     """Code sC."""
-    running = tcp(unanswered, timeouts=TimeoutConfig(connect_s=0.2))
+    running = tcp(unanswered, timeouts=replace(PATIENT, connect_s=0.2))
     client = running.connect()
 
     assert client.ending() == "rst"
@@ -121,7 +123,7 @@ def test_full_backends_queue_sessions(tcp, backend):
 
 def test_waiting_in_the_queue_ends_after_its_time(tcp, backend):
     """Code sQ, and a reset."""
-    running = tcp(backend(echo), max_conns=[1], timeouts=TimeoutConfig(queue_s=0.2))
+    running = tcp(backend(echo), max_conns=[1], timeouts=replace(PATIENT, queue_s=0.2))
     first = running.connect()
     running.wait_in_flight(1)
     second = running.connect()

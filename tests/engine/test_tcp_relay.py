@@ -2,11 +2,13 @@
 
 import hashlib
 import threading
+from dataclasses import replace
 
 import pytest
 
-from fastlb.model.config import Mode, TimeoutConfig
+from fastlb.model.config import Mode
 from support.backend import echo, silent
+from support.balance import PATIENT
 from support.leaks import resident_bytes
 from support.waiting import wait_until
 
@@ -186,21 +188,22 @@ def test_silent_half_closed_session_ends_after_its_time(tcp, backend):
 
     def script(link):
         link.rest()
-        gate.wait(8)
+        gate.wait(20)
 
-    running = tcp(backend(script), timeouts=TimeoutConfig(idle_s=10, fin_s=0.2))
+    running = tcp(backend(script), timeouts=replace(PATIENT, fin_s=0.2))
     client = running.connect()
     client.send(b"x")
     client.shut()
-
-    assert client.ending() in ("fin", "rst")
-    running.wait_in_flight(0)
-    gate.set()
+    try:
+        assert client.ending() in ("fin", "rst")
+        running.wait_in_flight(0)
+    finally:
+        gate.set()
 
 
 def test_idle_session_ends_after_its_time(tcp, backend):
     """Nobody spoke, nobody will."""
-    running = tcp(backend(echo), timeouts=TimeoutConfig(idle_s=0.2))
+    running = tcp(backend(echo), timeouts=replace(PATIENT, idle_s=0.2))
     client = running.connect()
 
     assert client.ending() in ("fin", "rst")
@@ -216,7 +219,7 @@ def test_progress_in_either_direction_is_progress(tcp, backend):
             pause.wait(0.1)
             link.send(b"%d" % n)
 
-    running = tcp(backend(script), timeouts=TimeoutConfig(idle_s=0.4))
+    running = tcp(backend(script), timeouts=replace(PATIENT, idle_s=0.4))
     client = running.connect()
 
     assert client.rest() == b"01234567"

@@ -17,8 +17,10 @@ from support.looping import LoopThread
 from support.waiting import wait_until
 from support.wire import Wire
 
-# Short enough that a stuck test is seen, long enough never to be met by a healthy one.
-PATIENT = TimeoutConfig(connect_s=5.0, header_s=10.0, idle_s=15.0, tunnel_s=15.0, fin_s=5.0)
+# Longer than a test waits for anything, so that no time-out stands in for what a test is about.
+PATIENT = TimeoutConfig(
+    connect_s=15.0, header_s=15.0, idle_s=15.0, tunnel_s=15.0, fin_s=15.0, upstream_idle_s=15.0, queue_s=15.0
+)
 
 
 def listen_socket(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
