@@ -46,7 +46,10 @@ class Results:
         return median([one.machine_us - direct.machine_us for one, direct in pairs]) if pairs else None
 
     def ratios(self, key: str, name: str, peer: str) -> list[float]:
-        """CPU per request of `name` as a share of `peer`, round by round; of the cheapest peer of each for BEST_PEER."""
+        """CPU per request of `name` as a share of that of `peer`, round by round.
+
+        BEST_PEER is the cheapest real peer of each round.
+        """
         if peer == BEST_PEER:
             return self._ratios_to_best(key, name)
         return [one.cpu_us / other.cpu_us for one, other in self._rounds(key, name, peer)]
