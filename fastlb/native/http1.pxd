@@ -1,4 +1,4 @@
-"""HTTP/1.1 message heads and chunked framing: strict, incremental, without allocation.
+"""HTTP/1.1 message heads: strict, incremental, without allocation.
 
 A head is parsed line by line. All positions are offsets from its first byte, so the bytes may be
 moved between two calls. What is accepted can be read in one way only (RFC 9112 2.2, 3, 5, 6, 11):
@@ -7,8 +7,6 @@ one Host, and one way to find the end of the body.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-
-from fastlb.native.types cimport half_t
 
 cdef enum:
     FIELDS_MAX = 256
@@ -101,21 +99,3 @@ cdef bint head_names_field(const head_t* head, const uint8_t* text, const field_
 cdef int head_request_framing(const head_t* head) noexcept nogil
 cdef int head_response_framing(const head_t* head, bint to_head_request) noexcept nogil
 cdef bint head_keeps_alive(const head_t* head) noexcept nogil
-
-# half_t.chunk_state
-cdef enum:
-    CHUNK_SIZE
-    CHUNK_EXTENSION
-    CHUNK_SIZE_LF
-    CHUNK_DATA
-    CHUNK_DATA_CR
-    CHUNK_DATA_LF
-    CHUNK_TRAILER
-    CHUNK_TRAILER_NAME
-    CHUNK_TRAILER_VALUE
-    CHUNK_TRAILER_LF
-    CHUNK_END_LF
-    CHUNK_DONE
-    CHUNK_BAD
-
-cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil

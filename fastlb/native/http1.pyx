@@ -1,12 +1,10 @@
 """See http1.pxd. The two functions at the end are the same parser for Python, for tests."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memmove, memset
+from libc.string cimport memset
 from cpython.bytes cimport PyBytes_AS_STRING
 
-from fastlb.native.types cimport (
-    FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, half_t,
-)
+from fastlb.native.types cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 
 from dataclasses import dataclass
 
@@ -30,9 +28,6 @@ cdef enum:
     TAB = 9
     CONNECTION_NAMES_MAX = 32
     CONTENT_LENGTH_MAX_DIGITS = 19
-    CHUNK_LINE_MAX_BYTES = 1024
-    CHUNK_SIZE_MAX_DIGITS = 15
-    TRAILER_MAX_BYTES = 8192
 
 
 cdef void head_start(head_t* head, bint is_response) noexcept nogil:
@@ -549,109 +544,6 @@ cdef bint head_keeps_alive(const head_t* head) noexcept nogil:
     if head.flags & HEAD_CLOSE:
         return False
     return head.version == 11 or head.flags & HEAD_KEEP_ALIVE != 0
-
-
-# ---- chunks ---------------------------------------------------------------------------------
-
-cdef inline int hex_digit(uint8_t c) noexcept nogil:
-    if 48 <= c <= 57:
-        return c - 48
-    c |= 32
-    if 97 <= c <= 102:
-        return c - 87
-    return -1
-
-
-cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil:
-    """Decode in place: the data of all chunks moves to the front of `text`.
-
-    Returns: bytes of data now at the front. `used` is how much of `text` was read; less than
-    `len` only if the last chunk has ended or the framing is bad (half.chunk_state says which).
-    Memory: none; the state is in `half`. RFC 9112 7.1. Trailers are checked and dropped.
-    """
-    cdef uint32_t at = 0, out = 0, piece
-    cdef uint8_t c
-    cdef int digit
-    while at < len and half.chunk_state < CHUNK_DONE:
-        if half.chunk_state == CHUNK_DATA:
-            piece = len - at
-            if half.remaining_bytes < piece:
-                piece = <uint32_t> half.remaining_bytes
-            if out != at:
-                memmove(text + out, text + at, piece)
-            out += piece
-            at += piece
-            half.remaining_bytes -= piece
-            if half.remaining_bytes == 0:
-                half.chunk_state = CHUNK_DATA_CR
-            continue
-        c = text[at]
-        at += 1
-        if half.chunk_state == CHUNK_SIZE:
-            digit = hex_digit(c)
-            half.chunk_line_bytes += 1
-            if digit >= 0:
-                half.chunk_digits += 1
-                half.remaining_bytes = half.remaining_bytes * 16 + <uint32_t> digit
-                if half.chunk_digits > CHUNK_SIZE_MAX_DIGITS:
-                    half.chunk_state = CHUNK_BAD
-            elif half.chunk_digits == 0:
-                half.chunk_state = CHUNK_BAD
-            elif c == CR:
-                half.chunk_state = CHUNK_SIZE_LF
-            elif c == 59:
-                half.chunk_state = CHUNK_EXTENSION
-            else:
-                half.chunk_state = CHUNK_BAD
-        elif half.chunk_state == CHUNK_EXTENSION:
-            half.chunk_line_bytes += 1
-            if c == CR:
-                half.chunk_state = CHUNK_SIZE_LF
-            elif (c < 32 and c != TAB) or c == 127 or half.chunk_line_bytes > CHUNK_LINE_MAX_BYTES:
-                half.chunk_state = CHUNK_BAD
-        elif half.chunk_state == CHUNK_SIZE_LF:
-            if c != LF:
-                half.chunk_state = CHUNK_BAD
-            elif half.remaining_bytes:
-                half.chunk_state = CHUNK_DATA
-            else:
-                half.chunk_state = CHUNK_TRAILER
-        elif half.chunk_state == CHUNK_DATA_CR:
-            half.chunk_state = CHUNK_DATA_LF if c == CR else CHUNK_BAD
-        elif half.chunk_state == CHUNK_DATA_LF:
-            half.chunk_state = CHUNK_SIZE if c == LF else CHUNK_BAD
-            half.chunk_digits = 0
-            half.chunk_line_bytes = 0
-        else:
-            trailer_step(half, c)
-    used[0] = at
-    return out
-
-
-cdef void trailer_step(half_t* half, uint8_t c) noexcept nogil:
-    """One byte of the trailer section: checked like fields, then dropped (RFC 9112 7.1.2)."""
-    half.trailer_bytes += 1
-    if half.trailer_bytes > TRAILER_MAX_BYTES:
-        half.chunk_state = CHUNK_BAD
-    elif half.chunk_state == CHUNK_TRAILER:
-        if c == CR:
-            half.chunk_state = CHUNK_END_LF
-        else:
-            half.chunk_state = CHUNK_TRAILER_NAME if SCAN_TOKEN[c] else CHUNK_BAD
-    elif half.chunk_state == CHUNK_TRAILER_NAME:
-        if c == 58:
-            half.chunk_state = CHUNK_TRAILER_VALUE
-        elif not SCAN_TOKEN[c]:
-            half.chunk_state = CHUNK_BAD
-    elif half.chunk_state == CHUNK_TRAILER_VALUE:
-        if c == CR:
-            half.chunk_state = CHUNK_TRAILER_LF
-        elif (c < 32 and c != TAB) or c == 127:
-            half.chunk_state = CHUNK_BAD
-    elif half.chunk_state == CHUNK_TRAILER_LF:
-        half.chunk_state = CHUNK_TRAILER if c == LF else CHUNK_BAD
-    elif half.chunk_state == CHUNK_END_LF:
-        half.chunk_state = CHUNK_DONE if c == LF else CHUNK_BAD
 
 
 # ---- for Python -----------------------------------------------------------------------------

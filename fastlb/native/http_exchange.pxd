@@ -1,9 +1,9 @@
-"""HTTP/1.1 from a client to a backend and back: one exchange at a time on a connection.
+"""HTTP/1.1 from a client to a backend and back: one request and its response.
 
-A client connection without an exchange waits for a head. With a head an exchange begins: the
-request is written anew into `exchange.replay` and sent when a backend has taken it; the response
-head is written anew and the body relayed in its framing. Then the connection waits again, closes,
-or has become a tunnel (tcp_exchange).
+A request head is written anew into `exchange.replay` and sent when a backend has taken it; the
+response head is written anew and the body relayed in its framing. When the exchange has ended,
+the client connection waits for the next head (http_client), closes, or was a tunnel
+(tcp_exchange).
 
 What may follow a failure depends on what was sent:
   nothing sent to this backend          another backend, any method
@@ -15,13 +15,25 @@ What may follow a failure depends on what was sent:
 
 from libc.stdint cimport uint32_t
 
+from fastlb.native.http_head cimport received_t
 from fastlb.native.types cimport connection_t, exchange_t, worker_t
 
-cdef void http_client_open(worker_t* worker, connection_t* conn) noexcept nogil
-cdef void http_client_event(worker_t* worker, connection_t* conn, uint32_t events) noexcept nogil
-cdef void http_upstream_event(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil
-cdef void http_granted(worker_t* worker, exchange_t* exchange) noexcept nogil
-cdef void http_resume(worker_t* worker, exchange_t* exchange) noexcept nogil
-cdef void http_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil
+# Who ended an exchange: the first letter of its code (model/ledger.py).
+cdef enum:
+    WHO_CLIENT = 67              # C
+    WHO_CLIENT_TIMEOUT = 99      # c
+    WHO_SERVER = 83              # S
+    WHO_SERVER_TIMEOUT = 115     # s
+    WHO_POLICY = 80              # P
+    WHO_RESOURCE = 82            # R
+    STATUS_CLIENT_GONE = 499     # only in the log
+
+cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) noexcept nogil
+cdef void http_describe(exchange_t* exchange, received_t* found) noexcept nogil
+cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil
+cdef void http_upstream_changed(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil
+cdef void http_exchange_granted(worker_t* worker, exchange_t* exchange) noexcept nogil
+cdef void http_exchange_resume(worker_t* worker, exchange_t* exchange) noexcept nogil
+cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int timer_class) noexcept nogil
+cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who, char phase) noexcept nogil
 cdef void http_abort(worker_t* worker, exchange_t* exchange, char who, char phase) noexcept nogil
-cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil

@@ -1,5 +1,4 @@
-"""See http_exchange.pxd. Functions that may end the exchange or its connections are called last;
-who needs the client connection afterwards remembers its generation."""
+"""See http_exchange.pxd. Functions that may end the exchange or its connections are called last."""
 
 from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
@@ -9,6 +8,7 @@ from fastlb.native.accounting cimport account_failure, account_progress
 from fastlb.native.buffer cimport (
     BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_take,
 )
+from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
     connection_close, connection_linger, connection_note, connection_reset, connection_send,
 )
@@ -18,7 +18,7 @@ from fastlb.native.exchange cimport (
     exchange_granted, exchange_later, exchange_open, exchange_phase_letter, exchange_release,
 )
 from fastlb.native.http1 cimport (
-    CHUNK_BAD, HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE, METHOD_GET,
+    HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE, METHOD_GET,
     METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, METHOD_TRACE, head_keeps_alive, head_request_framing,
     head_response_framing, head_t,
 )
@@ -28,7 +28,7 @@ from fastlb.native.http_head cimport (
 )
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, iovec
 from fastlb.native.relay cimport (
-    CHUNK_HEAD_BYTES, chunk_head_write, relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
+    relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
 )
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
 from fastlb.native.timers cimport timer_arm, timer_cancel
@@ -46,107 +46,10 @@ from fastlb.native.types cimport (
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
-cdef enum:
-    WHO_CLIENT = 67              # C
-    WHO_CLIENT_TIMEOUT = 99      # c
-    WHO_SERVER = 83              # S
-    WHO_SERVER_TIMEOUT = 115     # s
-    WHO_POLICY = 80              # P
-    WHO_RESOURCE = 82            # R
-    STATUS_CLIENT_GONE = 499     # only in the log
-
-
-# ---- the client connection ------------------------------------------------------------------
-
-cdef void http_client_open(worker_t* worker, connection_t* conn) noexcept nogil:
-    """A client was accepted. epoll reports it again if its request is here already."""
-    timer_arm(worker, conn, TIMER_IDLE)
-
-
-cdef void http_client_event(worker_t* worker, connection_t* conn, uint32_t events) noexcept nogil:
-    cdef uint32_t generation = conn.generation
-    connection_note(conn, events)
-    if conn.exchange != NULL:
-        client_changed(worker, conn.exchange, events)
-    if conn.generation == generation:
-        next_heads(worker, conn)
-
-
-cdef void next_heads(worker_t* worker, connection_t* conn) noexcept nogil:
-    """Begin exchanges as long as there are requests and no exchange is under way."""
-    cdef received_t found
-    cdef uint32_t generation = conn.generation
-    cdef int outcome
-    while conn.generation == generation and conn.role == ROLE_HTTP_CLIENT and conn.exchange == NULL:
-        if not conn.flags & CONN_READABLE and (conn.inbox == NULL or conn.head != NULL):
-            return
-        outcome = head_receive(worker, conn, False, &found)
-        if outcome == HEAD_DONE:
-            begin(worker, conn, &found)
-        elif outcome == HEAD_MORE:
-            wait_for_head(worker, conn)
-            return
-        elif outcome == HEAD_EOF or outcome == HEAD_LOST:
-            client_left(worker, conn)
-        else:
-            refuse_head(worker, conn, &found, outcome)
-
-
-cdef void wait_for_head(worker_t* worker, connection_t* conn) noexcept nogil:
-    """The header time-out runs from the first byte and is not refreshed."""
-    if conn.inbox != NULL and conn.timer_class != TIMER_HEADER:
-        conn.since_ns = worker.now_ns
-        timer_arm(worker, conn, TIMER_HEADER)
-
-
-cdef void client_left(worker_t* worker, connection_t* conn) noexcept nogil:
-    """EOF or RST between requests says nothing; in the middle of a head it is an aborted request."""
-    cdef exchange_t* exchange
-    if conn.inbox != NULL:
-        exchange = exchange_open(worker, conn, X_HTTP)
-        if exchange != NULL:
-            exchange.record.bytes_in = buffer_length(conn.inbox)
-            exchange.record.status = STATUS_CLIENT_GONE
-            exchange_end_code(exchange, WHO_CLIENT, 82)
-            exchange_close(worker, exchange)
-    connection_close(worker, conn)
-
-
-cdef void refuse_head(worker_t* worker, connection_t* conn, received_t* found, int status) noexcept nogil:
-    """A head that cannot be understood in one way only, or is too large."""
-    cdef exchange_t* exchange
-    if conn.since_ns == 0 or conn.timer_class != TIMER_HEADER:
-        conn.since_ns = worker.now_ns
-    exchange = exchange_open(worker, conn, X_HTTP)
-    if exchange == NULL:
-        connection_close(worker, conn)
-        return
-    exchange.record.bytes_in = found.len
-    if found.head.has_start_line:
-        describe(exchange, found)
-    reply(worker, exchange, status, WHO_POLICY, 82)
-
-
-cdef void describe(exchange_t* exchange, received_t* found) noexcept nogil:
-    """Method and target for the access log."""
-    cdef head_t* head = found.head
-    exchange.record.method_len = <uint8_t> min(head.method_len, <uint32_t> METHOD_MAX_BYTES)
-    memcpy(exchange.record.method, found.text + head.start_at, exchange.record.method_len)
-    exchange.record.target_len = <uint8_t> min(head.received_target_len, <uint32_t> TARGET_MAX_BYTES)
-    memcpy(exchange.record.target, found.text + head.received_target_at, exchange.record.target_len)
-
-
-cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
-    """Draining: an idle client that has been served is told to go; a new one may ask once."""
-    if conn.requests:
-        connection_linger(worker, conn)
-    else:
-        timer_arm(worker, conn, TIMER_LINGER)
-
 
 # ---- the request ----------------------------------------------------------------------------
 
-cdef void begin(worker_t* worker, connection_t* conn, received_t* found) noexcept nogil:
+cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) noexcept nogil:
     """A request head is complete."""
     cdef exchange_t* exchange
     cdef head_t* head = found.head
@@ -162,14 +65,23 @@ cdef void begin(worker_t* worker, connection_t* conn, received_t* found) noexcep
     if worker.draining:
         exchange.flags &= ~X_KEEP_CLIENT
     if worker.settings.access_on:
-        describe(exchange, found)
+        http_describe(exchange, found)
     exchange.record.bytes_in = head.bytes
     framing = head_request_framing(head)
     relay_open(&exchange.request, conn, NULL, framing, head.content_length, framing == FRAME_CHUNKED)
     if not request_write(worker, exchange, found):
-        reply(worker, exchange, 400, WHO_POLICY, 82)
+        http_reply(worker, exchange, 400, WHO_POLICY, 82)
         return
     settle(worker, exchange, exchange_dispatch(worker, exchange))
+
+
+cdef void http_describe(exchange_t* exchange, received_t* found) noexcept nogil:
+    """Method and target for the access log."""
+    cdef head_t* head = found.head
+    exchange.record.method_len = <uint8_t> min(head.method_len, <uint32_t> METHOD_MAX_BYTES)
+    memcpy(exchange.record.method, found.text + head.start_at, exchange.record.method_len)
+    exchange.record.target_len = <uint8_t> min(head.received_target_len, <uint32_t> TARGET_MAX_BYTES)
+    memcpy(exchange.record.target, found.text + head.received_target_at, exchange.record.target_len)
 
 
 cdef uint32_t request_flags(head_t* head) noexcept nogil:
@@ -288,13 +200,13 @@ cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
         if exchange.phase == PHASE_HEAD:
             response_receive(worker, exchange)       # its answer, or the news that there is none
     elif half.error_side == SIDE_MESSAGE and not exchange.flags & X_ANSWERED:
-        reply(worker, exchange, 400, WHO_POLICY, 72)
+        http_reply(worker, exchange, 400, WHO_POLICY, 72)
     else:
         http_abort(worker, exchange, WHO_POLICY if half.error_side == SIDE_MESSAGE else WHO_CLIENT,
                    exchange_phase_letter(exchange))
 
 
-cdef void client_changed(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
+cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
     """Something happened on the client side of an exchange under way."""
     if exchange.flags & X_TUNNEL:
         tcp_pump(worker, exchange)
@@ -321,15 +233,7 @@ cdef void pump_both(worker_t* worker, exchange_t* exchange) noexcept nogil:
 
 # ---- the upstream connection ----------------------------------------------------------------
 
-cdef void http_upstream_event(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
-    cdef connection_t* client = exchange.client
-    cdef uint32_t generation = client.generation
-    upstream_changed(worker, exchange, events)
-    if client.generation == generation and client.exchange == NULL:
-        next_heads(worker, client)
-
-
-cdef void upstream_changed(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
+cdef void http_upstream_changed(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
     cdef connection_t* upstream = exchange.upstream
     cdef uint32_t generation = exchange.generation
     connection_note(upstream, events)
@@ -375,7 +279,7 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
     if exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, WHO_SERVER, 72)
     else:
-        reply(worker, exchange, 502, WHO_SERVER, 72)
+        http_reply(worker, exchange, 502, WHO_SERVER, 72)
 
 
 cdef void retry_fresh(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -422,7 +326,7 @@ cdef void response_invalid(worker_t* worker, exchange_t* exchange) noexcept nogi
     if exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, WHO_POLICY, 72)
     else:
-        reply(worker, exchange, 502, WHO_POLICY, 72)
+        http_reply(worker, exchange, 502, WHO_POLICY, 72)
 
 
 cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
@@ -563,7 +467,7 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
         connection_close(worker, client)
 
 
-cdef void reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who, char phase) noexcept nogil:
+cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who, char phase) noexcept nogil:
     """Answer in place of a backend. Only while no byte of a response has gone out."""
     cdef iovec piece
     cdef bint keep
@@ -594,19 +498,19 @@ cdef step_t connection_send_to(worker_t* worker, exchange_t* exchange, iovec* pi
 cdef void reply_unavailable(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """No backend took the request: say why."""
     if exchange.failure == FAIL_REFUSED:
-        reply(worker, exchange, 502, WHO_SERVER, 67)
+        http_reply(worker, exchange, 502, WHO_SERVER, 67)
     elif exchange.failure == FAIL_BROKEN:
-        reply(worker, exchange, 502, WHO_SERVER, 72)
+        http_reply(worker, exchange, 502, WHO_SERVER, 72)
     elif exchange.failure == FAIL_TIMEOUT:
-        reply(worker, exchange, 504, WHO_SERVER_TIMEOUT, 67)
+        http_reply(worker, exchange, 504, WHO_SERVER_TIMEOUT, 67)
     elif exchange.failure == FAIL_LOCAL:
-        reply(worker, exchange, 503, WHO_RESOURCE, 67)
+        http_reply(worker, exchange, 503, WHO_RESOURCE, 67)
     elif exchange.failure == FAIL_QUEUE_FULL:
-        reply(worker, exchange, 503, WHO_POLICY, 81)
+        http_reply(worker, exchange, 503, WHO_POLICY, 81)
     elif exchange.failure == FAIL_QUEUE_TIMEOUT:
-        reply(worker, exchange, 503, WHO_SERVER_TIMEOUT, 81)
+        http_reply(worker, exchange, 503, WHO_SERVER_TIMEOUT, 81)
     else:
-        reply(worker, exchange, 503, WHO_SERVER, 67)
+        http_reply(worker, exchange, 503, WHO_SERVER, 67)
 
 
 cdef void http_abort(worker_t* worker, exchange_t* exchange, char who, char phase) noexcept nogil:
@@ -623,64 +527,33 @@ cdef void http_abort(worker_t* worker, exchange_t* exchange, char who, char phas
 
 # ---- later ----------------------------------------------------------------------------------
 
-cdef void http_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:
+cdef void http_exchange_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """The queue gave it a backend."""
-    cdef connection_t* client = exchange.client
-    cdef uint32_t generation = client.generation
     settle(worker, exchange, exchange_granted(worker, exchange))
-    if client.generation == generation and client.exchange == NULL:
-        next_heads(worker, client)
 
 
-cdef void http_resume(worker_t* worker, exchange_t* exchange) noexcept nogil:
+cdef void http_exchange_resume(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Its turn has come again."""
-    cdef connection_t* client = exchange.client
-    cdef uint32_t generation = client.generation
     if exchange.flags & X_TUNNEL:
         tcp_pump(worker, exchange)
     else:
         pump_both(worker, exchange)
-    if client.generation == generation and client.exchange == NULL:
-        next_heads(worker, client)
 
 
-cdef void http_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil:
-    """A time-out of a client connection or of the upstream connection of an exchange."""
-    cdef exchange_t* exchange = conn.exchange
-    cdef connection_t* client
-    cdef uint32_t generation
-    if exchange == NULL:
-        idle_timeout(worker, conn, timer_class)
-        return
-    client = exchange.client
-    generation = client.generation
+cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int timer_class) noexcept nogil:
+    """A time-out of its client connection or of its upstream connection."""
     if timer_class == TIMER_CONNECT:
         settle(worker, exchange, exchange_connect_done(worker, exchange, ETIMEDOUT))
     elif timer_class == TIMER_RESPONSE:
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
-        reply(worker, exchange, 504, WHO_SERVER_TIMEOUT, 72)
+        http_reply(worker, exchange, 504, WHO_SERVER_TIMEOUT, 72)
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         reply_unavailable(worker, exchange)
     elif exchange.flags & X_ANSWERED:
         # The target is slow if something waits for it, otherwise the backend has nothing more.
-        http_abort(worker, exchange, WHO_CLIENT_TIMEOUT if client.outbox != NULL else WHO_SERVER_TIMEOUT,
+        http_abort(worker, exchange,
+                   WHO_CLIENT_TIMEOUT if exchange.client.outbox != NULL else WHO_SERVER_TIMEOUT,
                    exchange_phase_letter(exchange))
     else:
-        reply(worker, exchange, 408, WHO_CLIENT_TIMEOUT, 68)
-    if client.generation == generation and client.exchange == NULL:
-        next_heads(worker, client)
-
-
-cdef void idle_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil:
-    """Between requests: silence. In the middle of a head: 408."""
-    cdef exchange_t* exchange
-    if timer_class != TIMER_HEADER or conn.inbox == NULL:
-        connection_close(worker, conn)
-        return
-    exchange = exchange_open(worker, conn, X_HTTP)
-    if exchange == NULL:
-        connection_close(worker, conn)
-        return
-    exchange.record.bytes_in = buffer_length(conn.inbox)
-    reply(worker, exchange, 408, WHO_CLIENT_TIMEOUT, 82)
+        http_reply(worker, exchange, 408, WHO_CLIENT_TIMEOUT, 68)

@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from fastlb.native.accounting cimport account_event
 from fastlb.native.connection cimport connection_close, connection_open
-from fastlb.native.http_exchange cimport http_client_open
+from fastlb.native.http_client cimport http_client_open
 from fastlb.native.linux cimport (
     AF_INET, AF_INET6, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLEXCLUSIVE, EPOLLIN, SOCK_CLOEXEC,
     SOCK_NONBLOCK, accept4, close, epoll_ctl, epoll_event, inet_ntop, ntohs, sockaddr, sockaddr_in,

@@ -9,9 +9,6 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastlb.native.types cimport half_t, connection_t, step_t, worker_t
 
-cdef enum:
-    CHUNK_HEAD_BYTES = 24
-
 cdef inline bint relay_pending(const half_t* half) noexcept nogil:
     """True if there is more to read, or read bytes that the target has not taken."""
     return not half.source_done or half.piped_bytes != 0 or half.target.outbox != NULL
@@ -24,4 +21,3 @@ cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil
 cdef step_t relay_feed(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
                        uint8_t* before, uint32_t before_len) noexcept nogil
 cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil
-cdef uint32_t chunk_head_write(uint8_t* into, uint32_t len) noexcept nogil

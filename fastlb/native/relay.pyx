@@ -6,7 +6,9 @@ from libc.string cimport memset
 
 from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_length
 from fastlb.native.connection cimport connection_flush, connection_receive, connection_send
-from fastlb.native.http1 cimport CHUNK_BAD, CHUNK_DONE, CHUNK_SIZE, chunks_decode
+from fastlb.native.chunked cimport (
+    CHUNK_BAD, CHUNK_DONE, CHUNK_HEAD_BYTES, CHUNK_SIZE, chunk_head_write, chunks_decode,
+)
 from fastlb.native.linux cimport (
     F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, close, fcntl, iovec,
     pipe2, splice,
@@ -170,22 +172,6 @@ cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* 
         used[0] = out = 0
     half.taken_bytes += used[0]
     return out
-
-
-cdef uint32_t chunk_head_write(uint8_t* into, uint32_t len) noexcept nogil:
-    """The size line of a chunk. Returns its length."""
-    cdef const char* digits = "0123456789abcdef"
-    cdef int shift = 28
-    cdef uint32_t at = 0
-    while shift > 0 and not len >> shift:
-        shift -= 4
-    while shift >= 0:
-        into[at] = digits[(len >> shift) & 15]
-        at += 1
-        shift -= 4
-    into[at] = 13
-    into[at + 1] = 10
-    return at + 2
 
 
 cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,

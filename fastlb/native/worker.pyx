@@ -11,13 +11,12 @@ from fastlb.native.buffer cimport BUFFER_WHOLE_BYTES, buffer_pool_free
 from fastlb.native.connection cimport (
     connection_close, connection_linger_read, connection_note, connection_reset,
 )
-from fastlb.native.exchange cimport exchange_next_ready
+from fastlb.native.exchange cimport exchange_next_ready, exchange_phase_letter
 from fastlb.native.http1 cimport head_t
-from fastlb.native.http_exchange cimport (
-    http_abort, http_client_event, http_drain_idle, http_granted, http_resume, http_timeout,
-    http_upstream_event,
+from fastlb.native.http_client cimport (
+    http_client_event, http_drain_idle, http_granted, http_resume, http_timeout, http_upstream_event,
 )
-from fastlb.native.exchange cimport exchange_phase_letter
+from fastlb.native.http_exchange cimport http_abort
 from fastlb.native.linux cimport (
     CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN,
     clock_ns, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, eventfd,

@@ -1,0 +1,136 @@
+"""See chunked.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memmove
+
+from fastlb.native.types cimport half_t
+
+
+cdef extern from "scan.h" nogil:
+    const uint8_t SCAN_TOKEN[256]
+
+
+cdef enum:
+    CR = 13
+    LF = 10
+    TAB = 9
+    CHUNK_LINE_MAX_BYTES = 1024
+    CHUNK_SIZE_MAX_DIGITS = 15
+    TRAILER_MAX_BYTES = 8192
+
+
+cdef inline int hex_digit(uint8_t c) noexcept nogil:
+    if 48 <= c <= 57:
+        return c - 48
+    c |= 32
+    if 97 <= c <= 102:
+        return c - 87
+    return -1
+
+
+cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil:
+    """Decode in place: the data of all chunks moves to the front of `text`.
+
+    Returns: bytes of data now at the front. `used` is how much of `text` was read; less than
+    `len` only if the last chunk has ended or the framing is bad (half.chunk_state says which).
+    Memory: none; the state is in `half`. RFC 9112 7.1. Trailers are checked and dropped.
+    """
+    cdef uint32_t at = 0, out = 0, piece
+    cdef uint8_t c
+    cdef int digit
+    while at < len and half.chunk_state < CHUNK_DONE:
+        if half.chunk_state == CHUNK_DATA:
+            piece = len - at
+            if half.remaining_bytes < piece:
+                piece = <uint32_t> half.remaining_bytes
+            if out != at:
+                memmove(text + out, text + at, piece)
+            out += piece
+            at += piece
+            half.remaining_bytes -= piece
+            if half.remaining_bytes == 0:
+                half.chunk_state = CHUNK_DATA_CR
+            continue
+        c = text[at]
+        at += 1
+        if half.chunk_state == CHUNK_SIZE:
+            digit = hex_digit(c)
+            half.chunk_line_bytes += 1
+            if digit >= 0:
+                half.chunk_digits += 1
+                half.remaining_bytes = half.remaining_bytes * 16 + <uint32_t> digit
+                if half.chunk_digits > CHUNK_SIZE_MAX_DIGITS:
+                    half.chunk_state = CHUNK_BAD
+            elif half.chunk_digits == 0:
+                half.chunk_state = CHUNK_BAD
+            elif c == CR:
+                half.chunk_state = CHUNK_SIZE_LF
+            elif c == 59:
+                half.chunk_state = CHUNK_EXTENSION
+            else:
+                half.chunk_state = CHUNK_BAD
+        elif half.chunk_state == CHUNK_EXTENSION:
+            half.chunk_line_bytes += 1
+            if c == CR:
+                half.chunk_state = CHUNK_SIZE_LF
+            elif (c < 32 and c != TAB) or c == 127 or half.chunk_line_bytes > CHUNK_LINE_MAX_BYTES:
+                half.chunk_state = CHUNK_BAD
+        elif half.chunk_state == CHUNK_SIZE_LF:
+            if c != LF:
+                half.chunk_state = CHUNK_BAD
+            elif half.remaining_bytes:
+                half.chunk_state = CHUNK_DATA
+            else:
+                half.chunk_state = CHUNK_TRAILER
+        elif half.chunk_state == CHUNK_DATA_CR:
+            half.chunk_state = CHUNK_DATA_LF if c == CR else CHUNK_BAD
+        elif half.chunk_state == CHUNK_DATA_LF:
+            half.chunk_state = CHUNK_SIZE if c == LF else CHUNK_BAD
+            half.chunk_digits = 0
+            half.chunk_line_bytes = 0
+        else:
+            trailer_step(half, c)
+    used[0] = at
+    return out
+
+
+cdef void trailer_step(half_t* half, uint8_t c) noexcept nogil:
+    """One byte of the trailer section: checked like fields, then dropped (RFC 9112 7.1.2)."""
+    half.trailer_bytes += 1
+    if half.trailer_bytes > TRAILER_MAX_BYTES:
+        half.chunk_state = CHUNK_BAD
+    elif half.chunk_state == CHUNK_TRAILER:
+        if c == CR:
+            half.chunk_state = CHUNK_END_LF
+        else:
+            half.chunk_state = CHUNK_TRAILER_NAME if SCAN_TOKEN[c] else CHUNK_BAD
+    elif half.chunk_state == CHUNK_TRAILER_NAME:
+        if c == 58:
+            half.chunk_state = CHUNK_TRAILER_VALUE
+        elif not SCAN_TOKEN[c]:
+            half.chunk_state = CHUNK_BAD
+    elif half.chunk_state == CHUNK_TRAILER_VALUE:
+        if c == CR:
+            half.chunk_state = CHUNK_TRAILER_LF
+        elif (c < 32 and c != TAB) or c == 127:
+            half.chunk_state = CHUNK_BAD
+    elif half.chunk_state == CHUNK_TRAILER_LF:
+        half.chunk_state = CHUNK_TRAILER if c == LF else CHUNK_BAD
+    elif half.chunk_state == CHUNK_END_LF:
+        half.chunk_state = CHUNK_DONE if c == LF else CHUNK_BAD
+
+
+cdef uint32_t chunk_head_write(uint8_t* into, uint32_t len) noexcept nogil:
+    """The size line of a chunk. Returns its length."""
+    cdef const char* digits = "0123456789abcdef"
+    cdef int shift = 28
+    cdef uint32_t at = 0
+    while shift > 0 and not len >> shift:
+        shift -= 4
+    while shift >= 0:
+        into[at] = digits[(len >> shift) & 15]
+        at += 1
+        shift -= 4
+    into[at] = 13
+    into[at + 1] = 10
+    return at + 2

@@ -1,0 +1,146 @@
+"""See http_client.pxd. An exchange may end its connection, so whoever calls into one remembers the
+generation of the connection before."""
+
+from libc.stdint cimport uint32_t
+
+from fastlb.native.buffer cimport buffer_length
+from fastlb.native.connection cimport connection_close, connection_linger, connection_note
+from fastlb.native.exchange cimport exchange_close, exchange_end_code, exchange_open
+from fastlb.native.http1 cimport HEAD_DONE, HEAD_MORE
+from fastlb.native.http_exchange cimport (
+    STATUS_CLIENT_GONE, WHO_CLIENT, WHO_CLIENT_TIMEOUT, WHO_POLICY, http_begin,
+    http_client_changed, http_describe, http_exchange_granted, http_exchange_resume,
+    http_exchange_timeout, http_reply, http_upstream_changed,
+)
+from fastlb.native.http_head cimport HEAD_EOF, HEAD_LOST, head_receive, received_t
+from fastlb.native.timers cimport timer_arm
+from fastlb.native.types cimport (
+    CONN_READABLE, ROLE_HTTP_CLIENT, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, X_HTTP, connection_t,
+    exchange_t, worker_t,
+)
+
+
+cdef void http_client_open(worker_t* worker, connection_t* conn) noexcept nogil:
+    """A client was accepted. epoll reports it again if its request is here already."""
+    timer_arm(worker, conn, TIMER_IDLE)
+
+
+cdef void http_client_event(worker_t* worker, connection_t* conn, uint32_t events) noexcept nogil:
+    cdef uint32_t generation = conn.generation
+    connection_note(conn, events)
+    if conn.exchange != NULL:
+        http_client_changed(worker, conn.exchange, events)
+    next_heads(worker, conn, generation)
+
+
+cdef void next_heads(worker_t* worker, connection_t* conn, uint32_t generation) noexcept nogil:
+    """Begin exchanges as long as there are requests and no exchange is under way. `generation`
+    tells whether the connection is still the same one."""
+    cdef received_t found
+    cdef int outcome
+    while conn.generation == generation and conn.role == ROLE_HTTP_CLIENT and conn.exchange == NULL:
+        if not conn.flags & CONN_READABLE and (conn.inbox == NULL or conn.head != NULL):
+            return
+        outcome = head_receive(worker, conn, False, &found)
+        if outcome == HEAD_DONE:
+            http_begin(worker, conn, &found)
+        elif outcome == HEAD_MORE:
+            wait_for_head(worker, conn)
+            return
+        elif outcome == HEAD_EOF or outcome == HEAD_LOST:
+            client_left(worker, conn)
+        else:
+            refuse_head(worker, conn, &found, outcome)
+
+
+cdef void wait_for_head(worker_t* worker, connection_t* conn) noexcept nogil:
+    """The header time-out runs from the first byte and is not refreshed."""
+    if conn.inbox != NULL and conn.timer_class != TIMER_HEADER:
+        conn.since_ns = worker.now_ns
+        timer_arm(worker, conn, TIMER_HEADER)
+
+
+cdef void client_left(worker_t* worker, connection_t* conn) noexcept nogil:
+    """EOF or RST between requests says nothing; in the middle of a head it is an aborted request."""
+    cdef exchange_t* exchange
+    if conn.inbox != NULL:
+        exchange = exchange_open(worker, conn, X_HTTP)
+        if exchange != NULL:
+            exchange.record.bytes_in = buffer_length(conn.inbox)
+            exchange.record.status = STATUS_CLIENT_GONE
+            exchange_end_code(exchange, WHO_CLIENT, 82)
+            exchange_close(worker, exchange)
+    connection_close(worker, conn)
+
+
+cdef void refuse_head(worker_t* worker, connection_t* conn, received_t* found, int status) noexcept nogil:
+    """A head that cannot be understood in one way only, or is too large."""
+    cdef exchange_t* exchange
+    if conn.since_ns == 0 or conn.timer_class != TIMER_HEADER:
+        conn.since_ns = worker.now_ns
+    exchange = exchange_open(worker, conn, X_HTTP)
+    if exchange == NULL:
+        connection_close(worker, conn)
+        return
+    exchange.record.bytes_in = found.len
+    if found.head.has_start_line:
+        http_describe(exchange, found)
+    http_reply(worker, exchange, status, WHO_POLICY, 82)
+
+
+cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Draining: an idle client that has been served is told to go; a new one may ask once."""
+    if conn.requests:
+        connection_linger(worker, conn)
+    else:
+        timer_arm(worker, conn, TIMER_LINGER)
+
+
+# ---- around an exchange: when it is over, the next head may be here already -------------------
+
+cdef void http_upstream_event(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
+    cdef connection_t* client = exchange.client
+    cdef uint32_t generation = client.generation
+    http_upstream_changed(worker, exchange, events)
+    next_heads(worker, client, generation)
+
+
+cdef void http_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    cdef connection_t* client = exchange.client
+    cdef uint32_t generation = client.generation
+    http_exchange_granted(worker, exchange)
+    next_heads(worker, client, generation)
+
+
+cdef void http_resume(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    cdef connection_t* client = exchange.client
+    cdef uint32_t generation = client.generation
+    http_exchange_resume(worker, exchange)
+    next_heads(worker, client, generation)
+
+
+cdef void http_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil:
+    """A time-out of a client connection or of the upstream connection of an exchange."""
+    cdef connection_t* client
+    cdef uint32_t generation
+    if conn.exchange == NULL:
+        idle_timeout(worker, conn, timer_class)
+        return
+    client = conn.exchange.client
+    generation = client.generation
+    http_exchange_timeout(worker, conn.exchange, timer_class)
+    next_heads(worker, client, generation)
+
+
+cdef void idle_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil:
+    """Between requests: silence. In the middle of a head: 408."""
+    cdef exchange_t* exchange
+    if timer_class != TIMER_HEADER or conn.inbox == NULL:
+        connection_close(worker, conn)
+        return
+    exchange = exchange_open(worker, conn, X_HTTP)
+    if exchange == NULL:
+        connection_close(worker, conn)
+        return
+    exchange.record.bytes_in = buffer_length(conn.inbox)
+    http_reply(worker, exchange, 408, WHO_CLIENT_TIMEOUT, 82)
