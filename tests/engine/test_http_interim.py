@@ -117,6 +117,24 @@ def test_early_response_reaches_a_client_that_is_still_sending(balance, backend)
     running.wait_in_flight(0)
 
 
+@pytest.mark.parametrize("refused_by", ["backend", "balancer"])
+def test_early_response_does_not_reset_a_fast_sender(balance, backend, refused_by):
+    """Lingering is bounded by time (2 s): a quick upload must not be met by a RST."""
+
+    def script(link):
+        link.until(b"\r\n\r\n")
+        link.send(b"HTTP/1.1 413 Too Big\r\nContent-Length: 3\r\n\r\nbig")
+
+    client = balance(backend(script)).connect()
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n"
+    client.send(head if refused_by == "backend" else b"BAD\r\n\r\n")
+    for _ in range(160):
+        client.send(bytes(100_000))
+
+    assert client.response().status == (413 if refused_by == "backend" else 400)
+    assert client.ending() == "fin"
+
+
 def test_backend_connection_of_an_early_response_is_not_used_again(balance, backend):
     """The rest of the body would be read as a request."""
 

@@ -53,8 +53,10 @@ class Mirror:
             link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE_BYTES)
         reader = threading.Thread(target=swallow, args=(link, self.took))
         reader.start()
-        pour(link, self.gave)
+        pour(link, self.gave, SIZE_BYTES - MIB)
+        # A response that ends before its request would free the balancer of the rest of it.
         reader.join()
+        pour(link, self.gave, MIB)
         link.rest()
 
 
