@@ -11,8 +11,8 @@ class Clock(Protocol):
     def now_s(self) -> float:
         """Seconds since some moment in the past; never runs backwards."""
 
-    async def wait(self, event: asyncio.Event, timeout_s: float) -> bool:
-        """True once `event` is set, False if `timeout_s` have passed before that."""
+    async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
+        """Return once `event` is set; set it after `timeout_s`."""
 
 
 class SystemClock:
@@ -22,10 +22,12 @@ class SystemClock:
         """See Clock."""
         return time.monotonic()
 
-    async def wait(self, event: asyncio.Event, timeout_s: float) -> bool:
+    async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
         """See Clock."""
+        # Not asyncio.wait_for: up to Python 3.11 it loses a cancellation that comes in the same
+        # turn of the loop as the event (python/cpython#86296), and the task would never end.
+        timer = asyncio.get_running_loop().call_later(timeout_s, event.set)
         try:
-            await asyncio.wait_for(event.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return False
-        return True
+            await event.wait()
+        finally:
+            timer.cancel()

@@ -1,12 +1,13 @@
 """The backends of the pool: who they are, how they are, and the plan that follows from it.
 
-Everything here happens in the event loop's thread and at once. What is observed changes one
-member; if that changes who may be picked, a new plan is published before the call returns.
+Everything here happens in the event loop's thread. What is observed changes one member at once,
+and the plan in the next turn of the loop: a thousand changes in one turn make one plan.
 """
 
 import math
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,34 +79,44 @@ class Membership:
     """The list of members, and the only place that publishes plans."""
 
     def __init__(
-        self, engine: Engine, *, policy: Policy, probe: ProbeConfig, log: OperationLog, clock: Clock
+        self,
+        engine: Engine,
+        *,
+        policy: Policy,
+        probe: ProbeConfig,
+        log: OperationLog,
+        clock: Clock,
+        later: Callable[[Callable[[], None]], object],
     ) -> None:
+        """`later` calls what it is given in the next turn of the event loop."""
         self._engine = engine
         self._policy = policy
         self._probe = probe
         self._log = log
         self._clock = clock
-        self._members: list[Member] = []
+        self._later = later
+        self._members: dict[str, Member] = {}  # by label, in the order in which they were added
+        self._by_slot: dict[int, Member] = {}
+        self._statuses: Counter[str] = Counter()
         self._plan: Plan | None = None
+        self._publish_due = False
+        self._closed = False
         self._watcher: Watcher | None = None
 
     @property
     def members(self) -> Sequence[Member]:
         """The members now, in the order in which they were added."""
-        return tuple(self._members)
+        return tuple(self._members.values())
 
     def watched_by(self, watcher: Watcher) -> None:
         """Let `watcher` probe all members, and those that come later."""
         self._watcher = watcher
-        for member in self._members:
+        for member in self._members.values():
             watcher.watch(member)
 
     def member(self, label: str) -> Member:
         """The member with this label. Raises: KeyError."""
-        for member in self._members:
-            if member.label == label:
-                return member
-        raise KeyError(label)
+        return self._members[label]
 
     def add(self, config: BackendConfig, address: Address) -> Member:
         """Take in a backend, whose `address` is numeric.
@@ -113,16 +124,17 @@ class Membership:
         With probes it gets traffic from its first pass on, without them at once.
         Raises: ConfigError if its label or its address is there already.
         """
-        if any(member.label == config.label for member in self._members):
+        if config.label in self._members:
             raise ConfigError("backend.name", config.label, "given once")
         slot = self._engine.add_backend(address, config.label)
-        if self._by_slot(slot) is not None:
+        if slot in self._by_slot:
             raise ConfigError("backend", str(config.address), "an address given once")
         member = Member(config=config, address=address, slot=slot, added_s=self._clock.now_s())
         if not self._probe.enabled:
             member.health = rise_fall.assume_up(member.health)
-        self._members.append(member)
-        self._publish()
+        self._members[member.label] = self._by_slot[slot] = member
+        self._statuses[member.status] += 1
+        self._publish_later()
         if self._watcher is not None:
             self._watcher.watch(member)
         return member
@@ -130,7 +142,8 @@ class Membership:
     def remove(self, label: str) -> None:
         """Take a backend out; its open exchanges go on to their end. Raises: KeyError."""
         member = self.member(label)
-        self._members.remove(member)
+        del self._members[label], self._by_slot[member.slot]
+        self._statuses[member.status] -= 1
         if self._watcher is not None:
             self._watcher.forget(member)
         self._publish()
@@ -151,9 +164,10 @@ class Membership:
         Returns: False, with nothing changed, if another member has that address.
         """
         slot = self._engine.add_backend(address, member.label)
-        if self._by_slot(slot) is not None:
+        if slot in self._by_slot:
             return False
         old_slot, member.slot, member.address = member.slot, slot, address
+        self._by_slot[slot] = self._by_slot.pop(old_slot)
         self._publish()
         self._engine.remove_backend(old_slot)
         self._say(member, "moved", f"its name resolves to {address} now")
@@ -163,7 +177,7 @@ class Membership:
 
     def observe_probe(self, member: Member, result: ProbeResult) -> None:
         """Judge a member by the result of a probe."""
-        if result.local or member not in self._members:
+        if result.local or self._by_slot.get(member.slot) is not member:
             return
         before, was = member.status, member.health.state
         member.health = rise_fall.observe(
@@ -177,7 +191,7 @@ class Membership:
 
     def observe_event(self, event: Event) -> None:
         """Judge a member by what happened in traffic. Events of strangers are ignored."""
-        member = self._by_slot(event.slot)
+        member = self._by_slot.get(event.slot)
         if member is None or event.kind not in _FAILURES:
             return
         before = member.status
@@ -195,7 +209,7 @@ class Membership:
         patience_s = rise_fall.first_result_due_s(
             interval_s=self._probe.interval_s, timeout_s=self._probe.timeout_s
         )
-        for member in self._members:
+        for member in self._members.values():
             before = member.status
             if member.health.state is State.UNKNOWN and now_s - member.added_s > patience_s:
                 member.health = rise_fall.assume_up(member.health)
@@ -205,20 +219,22 @@ class Membership:
                 self._changed(member, before, "its ejection is over")
             if member.recovered_s is not None and slow_start.ramp_share(member.recovered_s, now_s) >= 1:
                 member.recovered_s = None
-        self._publish()
+        self._publish_later()
+
+    def close(self) -> None:
+        """Publish no more: the engine is about to end."""
+        self._closed = True
 
     def _set_draining(self, member: Member, draining: bool) -> None:
         before = member.status
         member.draining = draining
         self._changed(member, before, "asked for")
 
-    def _by_slot(self, slot: int) -> Member | None:
-        return next((member for member in self._members if member.slot == slot), None)
-
     def _may_eject(self) -> bool:
-        statuses = [member.status for member in self._members if not member.draining]
         return passive.may_eject(
-            pool=len(statuses), ejected=statuses.count("ejected"), in_rotation=statuses.count("up")
+            pool=len(self._members) - self._statuses["draining"],
+            ejected=self._statuses["ejected"],
+            in_rotation=self._statuses["up"],
         )
 
     def _probe_reason(self, was: State, result: ProbeResult) -> str:
@@ -231,23 +247,32 @@ class Membership:
     def _changed(self, member: Member, before: str, reason: str) -> None:
         if member.status == before:
             return
+        self._statuses[before] -= 1
+        self._statuses[member.status] += 1
         if not member.in_rotation:
             member.recovered_s = None
-        self._publish()
+        self._publish_later()
         self._say(member, member.status, reason)
 
     def _say(self, member: Member, what: str, reason: str) -> None:
-        left = sum(one.in_rotation for one in self._members)
         say = self._log.warning if what in ("down", "ejected") else self._log.info
         say(
             f"backend {what}",
             backend=member.label,
             reason=reason,
-            in_rotation=f"{left}/{len(self._members)}",
+            in_rotation=f"{self._statuses['up']}/{len(self._members)}",
         )
+
+    def _publish_later(self) -> None:
+        if not self._publish_due:
+            self._publish_due = True
+            self._later(self._publish)
 
     def _publish(self) -> None:
         """Publish a plan if it differs from the last one."""
+        self._publish_due = False
+        if self._closed:
+            return
         plan = build_plan(
             self._policy, self._entries(), retry_after_s=max(1, math.ceil(self._probe.interval_s))
         )
@@ -264,14 +289,14 @@ class Membership:
                 backup=member.config.backup,
                 in_rotation=member.in_rotation,
             )
-            for member in self._members
+            for member in self._members.values()
         )
         caps = self._ramp_caps(chosen)
         return [PlanEntry(one.slot, one.weight, caps.get(one.slot, one.max_conns)) for one in chosen]
 
     def _ramp_caps(self, chosen: Sequence[Candidate]) -> dict[int, int]:
         """Limits of the members in slow start, by slot."""
-        since = {one.slot: one.recovered_s for one in self._members if one.recovered_s is not None}
+        since = {one.slot: one.recovered_s for one in self._members.values() if one.recovered_s is not None}
         warm = [one for one in chosen if one.slot not in since]
         if not since or not warm:
             return {}

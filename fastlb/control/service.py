@@ -8,6 +8,7 @@ start waits in the accept queue instead of being told that there is no backend.
 import asyncio
 import os
 import socket
+from collections.abc import Coroutine
 from random import Random
 
 from fastlb import __version__
@@ -108,6 +109,8 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._prober is not None:
             await self._prober.stop()
+        if self._membership is not None:
+            self._membership.close()
         if self._engine is not None:
             await self._engine.stop()
             self._take()
@@ -140,7 +143,7 @@ class Supervisor:
             self.engine.open_listener(sock, mode)
             # The engine has its own duplicate; ours would keep the port open after a drain.
             sock.close()
-        self._tasks.append(asyncio.create_task(self._keep_house()))
+        self._spawn(self._keep_house())
 
     def _bind(self, address: Address, mode: Mode) -> None:
         sock = bind(address)
@@ -166,7 +169,12 @@ class Supervisor:
     def _start_members(self, addresses: list[Address]) -> None:
         config = self._config
         membership = Membership(
-            self.engine, policy=config.policy, probe=config.probe, log=self._log, clock=self._clock
+            self.engine,
+            policy=config.policy,
+            probe=config.probe,
+            log=self._log,
+            clock=self._clock,
+            later=asyncio.get_running_loop().call_soon,
         )
         self._membership = membership
         for backend, address in zip(config.backends, addresses, strict=True):
@@ -175,7 +183,7 @@ class Supervisor:
             self._prober = self._new_prober(membership)
             membership.watched_by(self._prober)
         if not all(backend.address.is_numeric for backend in config.backends):
-            self._tasks.append(asyncio.create_task(NameFollower(membership, self._log).follow()))
+            self._spawn(NameFollower(membership, self._log).follow())
 
     def _new_prober(self, membership: Membership) -> Prober:
         modes = {listener.mode for listener in self._config.listeners}
@@ -218,6 +226,16 @@ class Supervisor:
             self._take()
             self._report_access_log()
             self._report_lost_records()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # Only a fault of ours ends a task that was not cancelled; it must not pass in silence.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("a task of the supervisor has ended", error=repr(error))
 
     def _wake(self) -> None:
         if self._taking is None:

@@ -93,10 +93,10 @@ class FakeClock:
     def now_s(self) -> float:
         return self.time_s
 
-    async def wait(self, event: asyncio.Event, timeout_s: float) -> bool:
+    async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
         until_s = self.time_s + timeout_s
         await until(lambda: event.is_set() or self.time_s >= until_s, every_s=0)
-        return event.is_set()
+        event.set()
 
     async def advance(self, seconds: float) -> None:
         """Let `seconds` pass, and let everybody who waited for that run."""

@@ -1,6 +1,7 @@
 """Membership: from observations to plans."""
 
 import errno
+from collections.abc import Callable
 
 import pytest
 from fakes import FakeClock, FakeEngine, Lines
@@ -40,7 +41,12 @@ class Pool:
     def __init__(self, *options: dict, policy: Policy = Policy.LEAST_CONN, **probe) -> None:
         self.engine, self.clock, self.said, self.watched = FakeEngine(), FakeClock(), Lines(), Watched()
         self.all = Membership(
-            self.engine, policy=policy, probe=ProbeConfig(**probe), log=self.said.log, clock=self.clock
+            self.engine,
+            policy=policy,
+            probe=ProbeConfig(**probe),
+            log=self.said.log,
+            clock=self.clock,
+            later=lambda publish: publish(),
         )
         self.all.watched_by(self.watched)
         for letter, option in zip("abcdefgh", options, strict=False):
@@ -129,6 +135,37 @@ def test_nothing_is_published_when_nothing_changed():
     plans = len(pool.engine.plans)
     pool.probe("a", PASS, PASS, FAIL)
     pool.all.tick()
+
+    assert len(pool.engine.plans) == plans
+
+
+def test_many_changes_in_one_turn_of_the_loop_make_one_plan():
+    """A pool of ten thousand that comes up at once would be worked out ten thousand times."""
+    turn: list[Callable[[], None]] = []
+    engine = FakeEngine()
+    members = Membership(
+        engine,
+        policy=Policy.ROUND_ROBIN,
+        probe=ProbeConfig(),
+        log=Lines().log,
+        clock=FakeClock(),
+        later=turn.append,
+    )
+    for port in range(1, 101):
+        address = Address(host="127.0.0.1", port=port)
+        members.observe_probe(members.add(BackendConfig(address=address), address), PASS)
+    assert len(turn) == 1
+    turn.pop()()
+
+    assert [len(plan.entries) for plan in engine.plans] == [100]
+
+
+def test_a_membership_that_is_closed_publishes_no_more():
+    """The engine may have ended when the next turn of the loop comes."""
+    pool = Pool({})
+    plans = len(pool.engine.plans)
+    pool.all.close()
+    pool.probe("a", PASS)
 
     assert len(pool.engine.plans) == plans
 

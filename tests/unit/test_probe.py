@@ -12,6 +12,7 @@ from fastlb import __version__
 from fastlb.model.address import Address
 from fastlb.model.config import StatusRange
 from fastlb.probe import ProbeResult, probe_http, probe_tcp
+from fastlb.probe.connection import probe
 from fastlb.probe.result import failed_connection
 from fastlb.probe.status_reader import H11Reader, HttptoolsReader, NotHTTPError
 
@@ -129,6 +130,29 @@ def test_a_head_that_comes_byte_by_byte_does_not_stretch_the_time():
         return result
 
     assert asyncio.run(run()).reason == "no answer in 0.2s"
+
+
+def test_a_cancellation_in_the_turn_of_the_answer_is_not_lost():
+    """asyncio.wait_for of Python 3.11 loses it, and stopping would wait for ever."""
+
+    async def run():
+        asking, answered = asyncio.Event(), asyncio.Event()
+
+        async def ask(reader, writer):
+            asking.set()
+            await answered.wait()
+            return True, "fine"
+
+        async with answering(b"") as (address, _):
+            task = asyncio.ensure_future(probe(address, ask, 60))
+            await asking.wait()
+            answered.set()
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            return task.cancelled()
+
+    assert asyncio.run(run())
 
 
 def test_a_head_without_end_is_given_up():

@@ -79,6 +79,7 @@ class Followed:
             probe=ProbeConfig(enabled=False),
             log=self.said.log,
             clock=FakeClock(),
+            later=lambda publish: publish(),
         )
         self.member = self.all.add(BackendConfig(address=NAME), Address(host="10.0.0.1", port=80))
         self.follower = NameFollower(self.all, self.said.log)

@@ -283,6 +283,19 @@ def test_troubles_of_the_access_log_reach_the_operational_log():
     assert run(look, with_access_log("/dev/full")).about("access log", "No space left on device")
 
 
+def test_a_fault_in_the_housekeeping_does_not_pass_in_silence():
+    """Ejections would never end, and nobody would know why."""
+
+    async def look(supervisor):
+        def fail():
+            raise RuntimeError("a fault of ours")
+
+        supervisor.membership.tick = fail
+        await until(lambda: all(task.done() for task in supervisor._tasks))
+
+    assert run(look).about("error", "a task of the supervisor has ended", "a fault of ours")
+
+
 def test_a_drain_that_takes_too_long_is_said():
     """Somebody was cut off."""
 
