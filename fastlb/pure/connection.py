@@ -1,7 +1,7 @@
 """The client side of HTTP: requests are taken from a connection one after the other.
 
-While one exchange is open, what comes behind its request is held and the socket is read no more,
-so that a client that pipelines costs no more memory than one that does not.
+While one exchange is open, what comes behind its request is held, and the socket is read no more
+once that is more than a little: a client that pipelines costs bounded memory.
 """
 
 import asyncio
@@ -22,6 +22,8 @@ from fastlb.pure.worker import Worker
 _LINGER_S = 2.0
 # The same for an idle connection, whose next request may be on its way.
 _IDLE_LINGER_S = 0.5
+# What a client may send ahead of its next turn before we stop reading.
+_HELD_MAX_BYTES = 16_384
 # A connection that was accepted in the moment of the drain has sent its request, or soon will.
 _FRESH_S = 1.0
 
@@ -67,8 +69,7 @@ class HttpClient(Port):
         if self._exchange is not None:
             rest = self._exchange.client_data(data)
             if rest:
-                self._buffer += rest
-                self.pause()
+                self._hold(self._buffer + rest)
         elif not self._closing:
             self._fresh = False
             self._buffer = self._buffer + data if self._buffer else data
@@ -127,15 +128,19 @@ class HttpClient(Port):
         record.bytes_in = request.head_bytes
         self._started_ns = 0
         self.deadline.clear()
-        if not rest:
+        if len(rest) < _HELD_MAX_BYTES:
             self.resume()  # a client that leaves must be seen
         self._exchange = exchange = HttpExchange(self._worker, self, request, record)
         rest = exchange.start(rest)
         if rest:
-            self._buffer = rest
-            if self._exchange is not None:
-                self.pause()
+            self._hold(rest)
         return True
+
+    def _hold(self, pipelined: bytes) -> None:
+        """Keep what comes behind an open exchange; a FIN behind it can still be seen, up to a limit."""
+        self._buffer = pipelined
+        if self._exchange is not None and len(pipelined) >= _HELD_MAX_BYTES:
+            self.pause()
 
     def _refuse(
         self, status: int, code: str, method: bytes | None = None, target: bytes | None = None
