@@ -37,8 +37,6 @@ _LENGTH_MAX = 2**63 - 1
 _LENGTH_MAX_DIGITS = 19
 _HOST_MAX_BYTES = 512
 _CONNECTION_NAMES_MAX = 32
-# Options of Connection that name no field.
-_CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade"})
 _NO_NAMES: frozenset[bytes] = frozenset()
 _H11_VERSIONS = {10: b"1.0", 11: b"1.1"}
 _DEFAULT_LIMITS = LimitConfig()

@@ -183,6 +183,13 @@ def test_repeated_content_length_is_sent_once():
         assert [line for line in lines if b"Length" in line] == [b"Content-Length: 5"]
 
 
+def test_content_lengths_that_differ_are_refused():
+    """One of them would be the length for us and the other for the backend (RFC 9112 6.3)."""
+    for given_ in (b"Content-Length: 5, 6", b"Content-Length: 5\r\nContent-Length: 6"):
+        with pytest.raises(Refused):
+            sent_on(b"Host: a", given_, line=b"POST / HTTP/1.1")
+
+
 def test_client_of_a_unix_socket_has_no_address():
     """X-Forwarded-For holds addresses, and there is none."""
     assert forwarded_lines("") == b"X-Forwarded-Proto: http\r\n"
