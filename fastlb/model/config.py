@@ -117,7 +117,12 @@ class ProbeConfig:
         _check("probe.timeout_s", self.timeout_s, 0.01, 3600, " seconds")
         _check("probe.rise", self.rise, 1, 100)
         _check("probe.fall", self.fall, 1, 100)
-        if not self.path.startswith("/") or not self.path.isascii() or not self.path.isprintable() or " " in self.path:
+        if (
+            not self.path.startswith("/")
+            or not self.path.isascii()
+            or not self.path.isprintable()
+            or " " in self.path
+        ):
             raise ConfigError("probe.path", self.path, "a path that starts with / and has no spaces")
         if not self.expect:
             raise ConfigError("probe.expect", self.expect, "at least one range of status codes")

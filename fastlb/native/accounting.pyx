@@ -7,14 +7,14 @@ Only what needs escaping beyond ASCII is unusual, and targets cannot hold it.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcpy, memset, strlen
 
 from fastlb.native.linux cimport gmtime_r, tm
 from fastlb.native.mailbox cimport wake
 from fastlb.native.types cimport (
-    PHASE_DATA, PHASE_HEAD, X_HTTP, counter_add, counter_add_shared, counter_read, event_t,
-    exchange_t, flag_read, flag_swap, record_t, ring_t, worker_t,
+    counter_add, counter_add_shared, event_t, exchange_t, flag_read, flag_swap, record_t, ring_t,
+    worker_t,
 )
 
 
@@ -129,7 +129,8 @@ cdef void account_event(worker_t* worker, uint32_t kind, int32_t slot, int32_t e
     wake_reader(worker)
 
 
-cdef void account_failure(worker_t* worker, exchange_t* exchange, uint32_t kind, int32_t error) noexcept nogil:
+cdef void account_failure(worker_t* worker, exchange_t* exchange, uint32_t kind,
+                          int32_t error) noexcept nogil:
     """The backend of the exchange failed: count it and tell the control plane."""
     cdef uint64_t in_a_row = counter_add_shared(&exchange.backend.failed_in_a_row, 1)
     counter_add_shared(&exchange.backend.failures, 1)

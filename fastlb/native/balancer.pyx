@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
-from fastlb.native.types cimport spin_lock, spin_t, spin_unlock, waiter_t
+from fastlb.native.types cimport spin_lock, spin_unlock, waiter_t
 
 from fastlb.model.errors import ConfigError, NoBackendError
 from fastlb.model.plan import Pick, Plan
@@ -227,7 +227,7 @@ cdef int pick_least(balancer_t* b, const int32_t* tried, uint32_t tried_count) n
 
 cdef int pick_from_table(balancer_t* b, const int32_t* tried, uint32_t tried_count) noexcept nogil:
     """The slot at the cursor or at a random place, or the next one that has room."""
-    cdef uint32_t i, at, slot
+    cdef uint32_t at, slot, _step
     if b.table_len == 0:
         return ACQUIRE_NONE
     at = b.cursor
@@ -236,7 +236,7 @@ cdef int pick_from_table(balancer_t* b, const int32_t* tried, uint32_t tried_cou
         b.random_state ^= b.random_state >> 7
         b.random_state ^= b.random_state << 17
         at = <uint32_t> ((b.random_state >> 32) * b.table_len >> 32)
-    for i in range(b.table_len):
+    for _step in range(b.table_len):
         slot = b.table[at]
         at = at + 1 if at + 1 < b.table_len else 0
         if b.nodes[slot].eligible and not is_full(&b.nodes[slot]) and not was_tried(slot, tried, tried_count):

@@ -1,6 +1,6 @@
 """See connection.pxd; the facts about the kernel are in linux.pxd."""
 
-from libc.errno cimport EAGAIN, ECONNRESET, EINTR, ENOMEM, errno
+from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -9,7 +9,7 @@ from fastlb.native.buffer cimport (
     BUFFER_LARGE_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
 )
 from fastlb.native.linux cimport (
-    EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP,
+    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP,
     MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, TCP_NODELAY, close,
     epoll_ctl, epoll_event, iovec, linger, msghdr, recv, send, sendmsg, setsockopt, shutdown,
 )
@@ -101,7 +101,8 @@ cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) n
         return -errno
 
 
-cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces, uint32_t count) noexcept nogil:
+cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
+                            uint32_t count) noexcept nogil:
     """Send all pieces with one system call; what the kernel refuses waits in the outbox.
 
     Returns: STEP_AGAIN if all is sent, STEP_BLOCKED if something waits, STEP_FAILED (conn.error).
@@ -211,7 +212,9 @@ cdef void connection_linger(worker_t* worker, connection_t* conn) noexcept nogil
 
 
 cdef void connection_linger_read(worker_t* worker, connection_t* conn) noexcept nogil:
-    """Throw away what comes, up to 1 MiB in one turn, until the client's FIN."""
+    """Throw away what comes until the client's FIN or the time-out; 1 MiB in one turn, and then
+    epoll is made to report the rest again."""
+    cdef epoll_event event
     cdef int turns = 16
     cdef ssize_t n
     while conn.flags & CONN_READABLE and turns:
@@ -223,4 +226,6 @@ cdef void connection_linger_read(worker_t* worker, connection_t* conn) noexcept 
             connection_close(worker, conn)
             return
     if turns == 0:
-        connection_close(worker, conn)
+        event.events = EPOLLIN | EPOLLRDHUP | EPOLLET
+        event.data.u64 = (<unsigned long long> conn.generation << 32) | conn.index
+        epoll_ctl(worker.epfd, EPOLL_CTL_MOD, conn.fd, &event)

@@ -11,12 +11,12 @@ import threading
 
 import orjson
 
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from fastlb.native.accounting cimport access_lines, ring_advance, ring_peek
-from fastlb.native.balancer cimport Balancer, balancer_grant, balancer_in_flight, balancer_t
+from fastlb.native.balancer cimport Balancer, balancer_grant, balancer_in_flight
 from fastlb.native.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, CLOCK_MONOTONIC, CLOCK_REALTIME, EFD_CLOEXEC, EFD_NONBLOCK,
     clock_ns, eventfd, htons, inet_pton, sockaddr_in, sockaddr_in6, sockaddr_un,
@@ -237,7 +237,9 @@ cdef class NativeEngine:
     cdef bint something_waits(self):
         cdef uint32_t i
         for i in range(self.worker_count):
-            if ring_peek(&self.workers[i].access) != NULL or ring_peek(&self.workers[i].events) != NULL:
+            if ring_peek(&self.workers[i].access) != NULL:
+                return True
+            if ring_peek(&self.workers[i].events) != NULL:
                 return True
         return False
 
@@ -287,7 +289,8 @@ cdef class NativeEngine:
             self.fill_address(backend, address)
             slot = self.backend_count
             if self.backends[slot // BACKENDS_CHUNK] == NULL:
-                self.backends[slot // BACKENDS_CHUNK] = <backend_t**> calloc(BACKENDS_CHUNK, sizeof(backend_t*))
+                self.backends[slot // BACKENDS_CHUNK] = \
+                    <backend_t**> calloc(BACKENDS_CHUNK, sizeof(backend_t*))
             if self.backends[slot // BACKENDS_CHUNK] == NULL:
                 raise MemoryError
         except BaseException:

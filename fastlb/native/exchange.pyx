@@ -1,13 +1,13 @@
 """See exchange.pxd."""
 
 from libc.errno cimport ETIMEDOUT
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from fastlb.native.accounting cimport account_exchange, account_failure
 from fastlb.native.balancer cimport (
-    ACQUIRE_FULL, ACQUIRE_NONE, balancer_acquire, balancer_grant, balancer_release, balancer_t,
-    balancer_unwait, balancer_wait,
+    ACQUIRE_FULL, balancer_acquire, balancer_grant, balancer_release, balancer_t, balancer_unwait,
+    balancer_wait,
 )
 from fastlb.native.buffer cimport buffer_drop
 from fastlb.native.connection cimport connection_close, connection_reset
@@ -17,14 +17,12 @@ from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_CONNECTING, CONN_REUSED, EVENT_CONNECT_FAILED, FAIL_LOCAL, FAIL_NO_BACKEND,
-    FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, PEER_MAX_BYTES, PHASE_CONNECTING, PHASE_DATA,
-    PHASE_HEAD, PHASE_QUEUED, PHASE_REQUEST, TIMER_QUEUE, TRIES_MAX, X_COUNTED, X_HTTP,
-    X_IDEMPOTENT, X_READY, X_REPLAYABLE, X_RETRIED, X_WAITING, backend_t, connection_t,
-    counter_add, counter_add_shared, counter_clear_shared, exchange_t, worker_t,
+    FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, PHASE_CONNECTING, PHASE_DATA, PHASE_HEAD,
+    PHASE_QUEUED, TIMER_QUEUE, TRIES_MAX, X_COUNTED, X_HTTP, X_IDEMPOTENT, X_READY, X_REPLAYABLE,
+    X_RETRIED, X_WAITING, connection_t, counter_add, counter_add_shared, counter_clear_shared,
+    exchange_t, worker_t,
 )
-from fastlb.native.upstream cimport (
-    backend_at, is_local_fault, upstream_connect, upstream_connected, upstream_take,
-)
+from fastlb.native.upstream cimport backend_at, is_local_fault, upstream_connect, upstream_take
 
 
 cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t flags) noexcept nogil:
@@ -93,6 +91,8 @@ cdef void count_in(worker_t* worker, exchange_t* exchange, uint32_t slot, uint32
     exchange.picked_ns = worker.now_ns
     exchange.record.slot = <int32_t> slot
     exchange.record.in_flight = in_flight
+    if exchange.record.queue_us < 0:
+        exchange.record.queue_us = 0
     if exchange.tried_count < TRIES_MAX:
         exchange.tried[exchange.tried_count] = <int32_t> slot
         exchange.tried_count += 1

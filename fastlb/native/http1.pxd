@@ -94,7 +94,8 @@ cdef struct head_limits_t:
     uint32_t fields
 
 cdef void head_start(head_t* head, bint is_response) noexcept nogil
-cdef int head_parse(head_t* head, const uint8_t* text, uint32_t len, const head_limits_t* limits) noexcept nogil
+cdef int head_parse(head_t* head, const uint8_t* text, uint32_t len,
+                    const head_limits_t* limits) noexcept nogil
 cdef bint head_names_field(const head_t* head, const uint8_t* text, const field_t* field) noexcept nogil
 cdef int head_request_framing(const head_t* head) noexcept nogil
 cdef int head_response_framing(const head_t* head, bint to_head_request) noexcept nogil

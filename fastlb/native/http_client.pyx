@@ -8,9 +8,9 @@ from fastlb.native.connection cimport connection_close, connection_linger, conne
 from fastlb.native.exchange cimport exchange_close, exchange_end_code, exchange_open
 from fastlb.native.http1 cimport HEAD_DONE, HEAD_MORE
 from fastlb.native.http_exchange cimport (
-    STATUS_CLIENT_GONE, WHO_CLIENT, WHO_CLIENT_TIMEOUT, WHO_POLICY, http_begin,
-    http_client_changed, http_describe, http_exchange_granted, http_exchange_resume,
-    http_exchange_timeout, http_reply, http_upstream_changed,
+    STATUS_CLIENT_GONE, WHO_CLIENT, WHO_CLIENT_TIMEOUT, WHO_POLICY, http_begin, http_client_changed,
+    http_describe, http_exchange_granted, http_exchange_resume, http_exchange_timeout, http_reply,
+    http_upstream_changed,
 )
 from fastlb.native.http_head cimport HEAD_EOF, HEAD_LOST, head_receive, received_t
 from fastlb.native.timers cimport timer_arm

@@ -5,9 +5,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastlb.native.accounting cimport account_failure, account_progress
-from fastlb.native.buffer cimport (
-    BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_take,
-)
+from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_take
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
     connection_close, connection_linger, connection_note, connection_reset, connection_send,
@@ -26,23 +24,19 @@ from fastlb.native.http_head cimport (
     HEAD_EOF, HEAD_LOST, head_consume, head_receive, received_t, reply_write, request_head_size,
     request_head_write, response_head_write,
 )
-from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, iovec
-from fastlb.native.relay cimport (
-    relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
-)
+from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLRDHUP, iovec
+from fastlb.native.relay cimport relay_decode, relay_feed, relay_open, relay_pending, relay_pump
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_BROKEN, CONN_CONNECTING, CONN_EOF, CONN_HANGUP, CONN_READABLE, CONN_REUSED,
-    EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL, FAIL_NO_BACKEND, FAIL_QUEUE_FULL,
-    FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH,
-    FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_CONNECTING, PHASE_DATA, PHASE_DONE, PHASE_HEAD,
-    PHASE_QUEUED, PHASE_REQUEST, ROLE_HTTP_CLIENT, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET,
-    STEP_AGAIN, STEP_BLOCKED, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER,
-    TIMER_IDLE, TIMER_LINGER, TIMER_NONE, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX, X_ANSWERED,
-    X_CONTINUED, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM,
-    X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_add,
-    counter_clear_shared, exchange_t, half_t, step_t, worker_t,
+    CONN_CONNECTING, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
+    FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE,
+    FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE,
+    SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER,
+    TIMER_IDLE, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX, X_ANSWERED, X_CONTINUED,
+    X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE,
+    X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_add, counter_clear_shared,
+    exchange_t, half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
@@ -109,14 +103,15 @@ cdef bint request_write(worker_t* worker, exchange_t* exchange, received_t* foun
     cdef uint32_t head_bytes = found.head.bytes
     cdef uint8_t* text = found.text + head_bytes
     cdef uint8_t chunk_head[CHUNK_HEAD_BYTES]
-    exchange.replay = buffer_take(worker, request_head_size(found.head, exchange) + behind + 2 * CHUNK_HEAD_BYTES)
+    cdef uint32_t room = request_head_size(found.head)
+    exchange.replay = buffer_take(worker, room + behind + 2 * CHUNK_HEAD_BYTES)
     if exchange.replay == NULL:
-        exchange.replay = buffer_take(worker, request_head_size(found.head, exchange))
+        exchange.replay = buffer_take(worker, room)
         behind = 0                                   # the body follows from the inbox
         if exchange.replay == NULL:
             return False
-    exchange.replay.end = request_head_write(worker, buffer_bytes(exchange.replay), found.head, found.text,
-                                             exchange)
+    exchange.replay.end = request_head_write(worker, buffer_bytes(exchange.replay), found.head,
+                                             found.text, exchange)
     body = relay_decode(half, text, behind, &used)
     if half.chunk_state == CHUNK_BAD:
         return False
@@ -355,7 +350,6 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
     cdef bint to_http10 = exchange.flags & X_HTTP10 != 0
     cdef bint unknown_end = framing == FRAME_CHUNKED or framing == FRAME_CLOSE
     cdef uint32_t head_bytes = head.bytes, len
-    cdef bint consumed = True
     if not exchange.request.source_done or worker.draining or (to_http10 and unknown_end):
         exchange.flags &= ~X_KEEP_CLIENT
     if head_keeps_alive(head) and framing != FRAME_CLOSE:
@@ -376,8 +370,8 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
         head_consume(worker, upstream, found, head_bytes)
         response_sent(worker, exchange, relay_feed(worker, half, NULL, 0, worker.frame, len))
     else:
-        response_sent(worker, exchange, relay_feed(worker, half, found.text + head_bytes, found.len - head_bytes,
-                                                   worker.frame, len))
+        response_sent(worker, exchange, relay_feed(worker, half, found.text + head_bytes,
+                                                   found.len - head_bytes, worker.frame, len))
 
 
 cdef void response_sent(worker_t* worker, exchange_t* exchange, step_t step) noexcept nogil:
@@ -467,7 +461,8 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
         connection_close(worker, client)
 
 
-cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who, char phase) noexcept nogil:
+cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who,
+                     char phase) noexcept nogil:
     """Answer in place of a backend. Only while no byte of a response has gone out."""
     cdef iovec piece
     cdef bint keep

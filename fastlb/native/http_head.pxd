@@ -21,11 +21,12 @@ cdef struct received_t:
     uint32_t len             # all that is there, the head included
     bint in_inbox            # text stands in conn.inbox; otherwise in the worker's scratch
 
-cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response, received_t* found) noexcept nogil
+cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
+                      received_t* found) noexcept nogil
 cdef bint head_consume(worker_t* worker, connection_t* conn, received_t* found, uint32_t used) noexcept nogil
-cdef uint32_t request_head_size(const head_t* head, const exchange_t* exchange) noexcept nogil
-cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* head, const uint8_t* text,
-                                 exchange_t* exchange) noexcept nogil
+cdef uint32_t request_head_size(const head_t* head) noexcept nogil
+cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* head,
+                                 const uint8_t* text, exchange_t* exchange) noexcept nogil
 cdef uint32_t response_head_write(uint8_t* into, const head_t* head, const uint8_t* text,
                                   bint rechunk, bint keep, bint to_http10, bint upgrade) noexcept nogil
 cdef uint32_t reply_write(uint8_t* into, uint32_t status, bint keep, bint to_http10, bint to_head,

@@ -9,7 +9,7 @@ from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buff
 from fastlb.native.connection cimport connection_receive
 from fastlb.native.http1 cimport (
     FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_FORWARDED, FIELD_HOP, FIELD_HOST,
-    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_DONE,
+    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES,
     HEAD_LENGTH_REWRITE, HEAD_MORE, METHOD_OPTIONS, field_t, head_limits_t, head_names_field,
     head_parse, head_start, head_t,
 )
@@ -23,7 +23,8 @@ cdef enum:
 
 # ---- receiving ------------------------------------------------------------------------------
 
-cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response, received_t* found) noexcept nogil:
+cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
+                      received_t* found) noexcept nogil:
     """Read until a head is complete or there is nothing more to read.
 
     A head that arrives whole, as nearly all do, is parsed where recv() put it. One that does not
@@ -70,11 +71,13 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response, re
         if conn.head == NULL:
             conn.error = ENOMEM
             return HEAD_LOST
-        memcpy(conn.head, head, sizeof(head_t) - sizeof(head.fields) + head.field_count * sizeof(field_t))
+        memcpy(conn.head, head,
+               sizeof(head_t) - sizeof(head.fields) + head.field_count * sizeof(field_t))
     return HEAD_MORE
 
 
-cdef int inbox_parse(connection_t* conn, head_t* head, head_limits_t* limits, received_t* found) noexcept nogil:
+cdef int inbox_parse(connection_t* conn, head_t* head, head_limits_t* limits,
+                     received_t* found) noexcept nogil:
     found.head = head
     found.text = buffer_bytes(conn.inbox) + conn.inbox.start
     found.len = buffer_length(conn.inbox)
@@ -136,6 +139,8 @@ cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field
         return False
     if field.id == FIELD_HOST:
         return False
+    if field.id == FIELD_FORWARDED and not head.is_response:
+        return True
     return head.flags & HEAD_CONN_NAMES and head_names_field(head, text, field)
 
 
@@ -153,7 +158,7 @@ cdef void put_fields(pen_t* pen, const head_t* head, const uint8_t* text) noexce
     cdef bint length_seen = False
     for i in range(head.field_count):
         field = &head.fields[i]
-        if is_dropped(head, text, field, &length_seen) or (not head.is_response and field.id == FIELD_FORWARDED):
+        if is_dropped(head, text, field, &length_seen):
             continue
         if field.plain and not is_rewritten(head, field):
             if run_end != field.name_at:
@@ -188,13 +193,13 @@ cdef void put_upgrade(pen_t* pen, const head_t* head, const uint8_t* text) noexc
             put_text(pen, "\r\n")
 
 
-cdef uint32_t request_head_size(const head_t* head, const exchange_t* exchange) noexcept nogil:
+cdef uint32_t request_head_size(const head_t* head) noexcept nogil:
     """At most so many bytes will request_head_write() write."""
     return head.bytes + 3 * head.host_len + 2 * head.field_count + ADDED_BYTES
 
 
-cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* head, const uint8_t* text,
-                                 exchange_t* exchange) noexcept nogil:
+cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* head,
+                                 const uint8_t* text, exchange_t* exchange) noexcept nogil:
     """The request head as the backend gets it. Returns its length."""
     cdef pen_t pen
     pen.into = into

@@ -33,6 +33,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLLET
         EPOLLEXCLUSIVE
         EPOLL_CTL_ADD
+        EPOLL_CTL_MOD
         EPOLL_CTL_DEL
         EPOLL_CLOEXEC
     int epoll_create1(int flags)

@@ -1,9 +1,7 @@
 """See listener.pxd."""
 
-from libc.errno cimport (
-    EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EPROTO, errno,
-)
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPERM, EPROTO, errno
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset, strlen
 
 from fastlb.native.accounting cimport account_event
@@ -14,13 +12,13 @@ from fastlb.native.linux cimport (
     SOCK_NONBLOCK, accept4, close, epoll_ctl, epoll_event, inet_ntop, ntohs, sockaddr, sockaddr_in,
     sockaddr_in6, sockaddr_storage, socklen_t,
 )
-from fastlb.native.slab cimport slab_give, slab_take
+from fastlb.native.slab cimport slab_take
 from fastlb.native.tcp_exchange cimport tcp_client_open
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_NODELAY, CONN_TCP, EVENT_ACCEPT_PAUSED, EVENT_ACCEPT_RESUMED, PEER_MAX_BYTES,
-    ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add,
-    counter_add_shared, counter_read, role_t, worker_t,
+    ROLE_LISTENER, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add, counter_add_shared,
+    counter_read, role_t, worker_t,
 )
 
 cdef enum:
@@ -33,6 +31,11 @@ cdef bint watch(worker_t* worker, connection_t* listener) noexcept nogil:
     event.events = EPOLLIN | EPOLLEXCLUSIVE
     event.data.u64 = (<unsigned long long> listener.generation << 32) | listener.index
     return epoll_ctl(worker.epfd, EPOLL_CTL_ADD, listener.fd, &event) == 0
+
+
+cdef inline bint at_limit(worker_t* worker) noexcept nogil:
+    cdef uint64_t limit = worker.settings.connections_max
+    return limit != 0 and counter_read(worker.clients_total) >= limit
 
 
 cdef bint listener_open(worker_t* worker, int fd, uint32_t client_role) noexcept nogil:
@@ -72,7 +75,7 @@ cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nog
         turns = 65536                            # the queue is emptied before it is closed
     while turns:
         turns -= 1
-        if worker.settings.connections_max and counter_read(worker.clients_total) >= worker.settings.connections_max:
+        if at_limit(worker):
             listener_pause(worker, listener, 0)
             return
         len = sizeof(address)
@@ -160,9 +163,8 @@ cdef void listener_pause(worker_t* worker, connection_t* listener, int error) no
 
 
 cdef void listener_resume(worker_t* worker, connection_t* listener) noexcept nogil:
-    cdef uint64_t limit = worker.settings.connections_max
     timer_cancel(worker, listener)
-    if limit and counter_read(worker.clients_total) >= limit:
+    if at_limit(worker):
         timer_arm(worker, listener, TIMER_ACCEPT)
         return
     watch(worker, listener)

@@ -7,7 +7,9 @@ Python and may wait, tries again.
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from fastlb.native.linux cimport read, write
-from fastlb.native.types cimport MAILBOX_LETTERS, letter_t, mailbox_t, spin_lock, spin_unlock, worker_t
+from fastlb.native.types cimport (
+    MAILBOX_LETTERS, letter_t, mailbox_t, spin_lock, spin_unlock, worker_t,
+)
 
 
 cdef inline void wake(int wake_fd) noexcept nogil:

@@ -1,12 +1,12 @@
 """See tcp_exchange.pxd."""
 
-from libc.errno cimport ECONNRESET, ETIMEDOUT
+from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from fastlb.native.accounting cimport account_progress
 from fastlb.native.connection cimport connection_close, connection_note, connection_reset
 from fastlb.native.exchange cimport (
-    DISPATCH_NONE, DISPATCH_READY, DISPATCH_WAIT, dispatch_t, exchange_close, exchange_connect_done,
+    DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect_done,
     exchange_dispatch, exchange_drop_upstream, exchange_end_code, exchange_granted, exchange_later,
     exchange_open, exchange_phase_letter,
 )
@@ -14,10 +14,10 @@ from fastlb.native.linux cimport SHUT_WR, shutdown
 from fastlb.native.relay cimport relay_open, relay_pump
 from fastlb.native.timers cimport timer_arm
 from fastlb.native.types cimport (
-    CONN_BROKEN, CONN_CONNECTING, FAIL_LOCAL, FAIL_NO_BACKEND, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
-    FAIL_REFUSED, FAIL_TIMEOUT, FRAME_RAW, PHASE_DATA, PHASE_DONE, PHASE_QUEUED, PHASE_REQUEST,
-    SIDE_SOURCE, STEP_AGAIN, STEP_EOF, STEP_FAILED, TIMER_CONNECT, TIMER_FIN, TIMER_IDLE,
-    TIMER_QUEUE, TIMER_TUNNEL, X_TUNNEL, connection_t, exchange_t, half_t, step_t, worker_t,
+    CONN_BROKEN, CONN_CONNECTING, FAIL_LOCAL, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_TIMEOUT,
+    FRAME_RAW, PHASE_DATA, PHASE_DONE, SIDE_SOURCE, STEP_AGAIN, STEP_EOF, STEP_FAILED,
+    TIMER_CONNECT, TIMER_FIN, TIMER_IDLE, TIMER_QUEUE, TIMER_TUNNEL, X_TUNNEL, connection_t,
+    exchange_t, half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected
 

@@ -1,8 +1,6 @@
 """See upstream.pxd."""
 
-from libc.errno cimport (
-    EADDRNOTAVAIL, EAGAIN, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno,
-)
+from libc.errno cimport EADDRNOTAVAIL, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset

@@ -8,22 +8,19 @@ from posix.unistd cimport usleep
 from fastlb.native.accounting cimport ACCESS_RECORDS, EVENT_RECORDS, ring_free, ring_init
 from fastlb.native.balancer cimport balancer_granted, balancer_t
 from fastlb.native.buffer cimport BUFFER_WHOLE_BYTES, buffer_pool_free
-from fastlb.native.connection cimport (
-    connection_close, connection_linger_read, connection_note, connection_reset,
-)
+from fastlb.native.connection cimport connection_close, connection_linger_read, connection_note
 from fastlb.native.exchange cimport exchange_next_ready, exchange_phase_letter
 from fastlb.native.http1 cimport head_t
 from fastlb.native.http_client cimport (
-    http_client_event, http_drain_idle, http_granted, http_resume, http_timeout, http_upstream_event,
+    http_client_event, http_drain_idle, http_granted, http_resume, http_timeout,
+    http_upstream_event,
 )
 from fastlb.native.http_exchange cimport http_abort
 from fastlb.native.linux cimport (
     CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN,
     clock_ns, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, eventfd,
 )
-from fastlb.native.listener cimport (
-    listener_accept, listener_close, listener_open, listener_resume,
-)
+from fastlb.native.listener cimport listener_accept, listener_close, listener_open, listener_resume
 from fastlb.native.mailbox cimport mailbox_take, wake_seen
 from fastlb.native.slab cimport slab_at, slab_free, slab_init
 from fastlb.native.tcp_exchange cimport (
@@ -31,10 +28,11 @@ from fastlb.native.tcp_exchange cimport (
 )
 from fastlb.native.timers cimport timer_cancel, timer_expired, timer_next_ns
 from fastlb.native.types cimport (
-    CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP,
-    ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER, ROLE_TCP_CLIENT, ROLE_UPSTREAM,
-    SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT, TIMER_LINGER, TIMER_POOL, X_HTTP, connection_t, event_t,
-    exchange_t, flag_read, flag_write, letter_t, record_t, settings_t, waiter_t, worker_t,
+    CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE,
+    LETTER_PURGE, LETTER_STOP, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER,
+    ROLE_TCP_CLIENT, ROLE_UPSTREAM, SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT, TIMER_LINGER,
+    TIMER_POOL, X_HTTP, connection_t, event_t, exchange_t, flag_read, flag_write, letter_t,
+    record_t, settings_t, waiter_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_forget, upstream_purge
 
@@ -66,7 +64,9 @@ cdef bint worker_init(worker_t* worker, unsigned int worker_id, settings_t* sett
     worker.scratch = <unsigned char*> malloc(SCRATCH_BYTES)
     worker.frame = <unsigned char*> malloc(BUFFER_WHOLE_BYTES)
     worker.head = malloc(sizeof(head_t))
-    if worker.epfd < 0 or worker.wake_fd < 0 or worker.scratch == NULL or worker.frame == NULL or worker.head == NULL:
+    if worker.epfd < 0 or worker.wake_fd < 0:
+        return False
+    if worker.scratch == NULL or worker.frame == NULL or worker.head == NULL:
         return False
     if not ring_init(&worker.events, sizeof(event_t), EVENT_RECORDS):
         return False
