@@ -22,7 +22,8 @@ from fastlb.native.types cimport (
 cdef enum:
     SPLICE_MIN_BYTES = 65536      # a message's rest that is worth a pipe
     SPLICE_AFTER_READS = 1        # full reads in a row of an unframed stream
-    SPLICE_SMALL_BYTES = 8192     # a stream that has become small again
+    SPLICE_SMALL_BYTES = 8192     # a stream that has become small again has had so little
+    SPLICE_SMALL_READS = 4        # so many times in a row
     PIPE_BYTES = 1048576
     BUDGET_BYTES = 1048576        # for one half in one turn; then it is the others' turn
 
@@ -267,9 +268,13 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
         if half.framing == FRAME_LENGTH:
             half.remaining_bytes -= <uint64_t> n
             half.source_done = half.remaining_bytes == 0
-        elif n < SPLICE_SMALL_BYTES:
-            half.splicing = False
-            half.full_reads = 0
+        elif n >= SPLICE_SMALL_BYTES:
+            half.small_reads = 0
+        else:
+            half.small_reads += 1
+            if half.small_reads == SPLICE_SMALL_READS:
+                half.splicing = False
+                half.full_reads = half.small_reads = 0
         return STEP_AGAIN
     if n == 0:
         half.source.flags |= CONN_EOF

@@ -244,6 +244,7 @@ cdef struct half_t:
     uint8_t source_done          # the whole message was read
     uint8_t shut                 # FIN went to the target
     uint8_t full_reads           # reads in a row that filled the scratch
+    uint8_t small_reads          # splices in a row that brought little
     uint8_t splicing
     uint8_t splice_refused       # the kernel cannot splice these descriptors
 
