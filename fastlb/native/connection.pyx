@@ -9,9 +9,9 @@ from fastlb.native.buffer cimport (
     BUFFER_LARGE_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
 )
 from fastlb.native.linux cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP,
-    MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, TCP_NODELAY, close,
-    epoll_ctl, epoll_event, iovec, linger, msghdr, recv, send, sendmsg, setsockopt, shutdown,
+    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
+    IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, TCP_NODELAY,
+    close, epoll_ctl, epoll_event, iovec, linger, msghdr, recv, send, sendmsg, setsockopt, shutdown,
 )
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel

@@ -14,8 +14,8 @@ from fastlb.native.linux cimport SHUT_WR, shutdown
 from fastlb.native.relay cimport relay_open, relay_pump
 from fastlb.native.timers cimport timer_arm
 from fastlb.native.types cimport (
-    CONN_BROKEN, CONN_CONNECTING, FAIL_LOCAL, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_TIMEOUT,
-    FRAME_RAW, PHASE_DATA, PHASE_DONE, SIDE_SOURCE, STEP_AGAIN, STEP_EOF, STEP_FAILED,
+    CONN_BROKEN, CONN_CONNECTING, CONN_TCP, FAIL_LOCAL, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
+    FAIL_TIMEOUT, FRAME_RAW, PHASE_DATA, PHASE_DONE, SIDE_SOURCE, STEP_AGAIN, STEP_EOF, STEP_FAILED,
     TIMER_CONNECT, TIMER_FIN, TIMER_IDLE, TIMER_QUEUE, TIMER_TUNNEL, X_TUNNEL, connection_t,
     exchange_t, half_t, step_t, worker_t,
 )
@@ -103,6 +103,12 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
     if exchange.request.shut and exchange.response.shut:
         finish(worker, exchange)
         return
+    if gone(exchange.client, &exchange.request):
+        tcp_abort(worker, exchange, 67, 68)
+        return
+    if gone(exchange.upstream, &exchange.response):
+        tcp_abort(worker, exchange, 83, 68)
+        return
     account_progress(worker, exchange)
     if out == STEP_AGAIN or back == STEP_AGAIN:
         exchange_later(worker, exchange)
@@ -111,6 +117,12 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
             timer_arm(worker, exchange.client, TIMER_FIN)
     elif before != exchange.request.moved_bytes + exchange.response.moved_bytes:
         timer_arm(worker, exchange.client, TIMER_TUNNEL if exchange.flags & X_TUNNEL else TIMER_IDLE)
+
+
+cdef inline bint gone(connection_t* conn, half_t* half) noexcept nogil:
+    """True if `conn`, the source of `half`, was reset behind its FIN: nothing is read from it any
+    more, so nothing else would tell. A UNIX socket hangs up whenever its peer closes."""
+    return half.shut and conn.flags & (CONN_BROKEN | CONN_TCP) == (CONN_BROKEN | CONN_TCP)
 
 
 cdef step_t half_pump(worker_t* worker, half_t* half) noexcept nogil:
