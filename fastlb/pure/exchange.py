@@ -139,15 +139,22 @@ class Exchange:
             self._unavailable(503, "RC")
             return
         self.worker.failed(backend, EventKind.CONNECT_FAILED, error)
-        self.tried.append(backend.slot)
-        self.give_back()
-        if len(self.tried) < TRIES_MAX and self.worker.balancer.could_serve(self.tried):
-            self.worker.accounts.retries += 1
-            self.pick()
-        elif error == errno.ETIMEDOUT:
+        if self.try_another():
+            return
+        if error == errno.ETIMEDOUT:
             self._unavailable(504, "sC")
         else:
             self._unavailable(502, "SC")
+
+    def try_another(self) -> bool:
+        """Give up on the backend, and pick another if there is one that was not tried."""
+        self.tried.append(self.slot)
+        self.give_back()
+        if len(self.tried) >= TRIES_MAX or not self.worker.balancer.could_serve(self.tried):
+            return False
+        self.worker.accounts.retries += 1
+        self.pick()
+        return True
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -176,8 +176,10 @@ class HttpExchange(Exchange):
         )
         kept = self._kept or ()
         upstream.send(head + b"".join(kept) if kept else head)
-        resendable = upstream.reused and request.method in _IDEMPOTENT
-        if not resendable or self._kept_bytes > _KEPT_MAX_BYTES:
+        # A backend that dies may accept one more connection and then reset it. What was sent in vain
+        # to a fresh connection may go to another backend, once (RFC 9110 9.2.2).
+        resendable = not self.tried or (upstream.reused and not self._resent)
+        if not resendable or request.method not in _IDEMPOTENT or self._kept_bytes > _KEPT_MAX_BYTES:
             self._kept = None
         if not self._request_done and not upstream.full:
             self._client.resume()
@@ -207,13 +209,14 @@ class HttpExchange(Exchange):
                 self._response_over()
             else:
                 self._break("SD")
-        elif upstream.reused and self._kept is not None and not self._received and not self._resent:
+        elif self._kept is not None and upstream.reused and not self._resent:
             self._resent = True
             self.worker.accounts.retries += 1
             self._connect(backend)
         else:
             self.worker.failed(backend, EventKind.BACKEND_FAILED, getattr(error, "errno", 0) or 0)
-            self._answer(502, "SH")
+            if self._kept is None or not self.try_another():
+                self._answer(502, "SH")
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

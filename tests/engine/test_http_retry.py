@@ -89,19 +89,128 @@ def test_request_whose_response_had_begun_is_never_sent_again(balance, backend):
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize("end", ["close", "reset"])
-def test_request_on_a_fresh_connection_is_not_sent_again(balance, backend, end):
-    """Only a kept connection has the excuse of being stale."""
-    seen = []
+def breaking(seen, end="close", last_words=b""):
+    """Every connection breaks in answer to its first request."""
 
     def script(link):
-        seen.append(link.request())
+        request = link.request()
+        seen.append((request.start.split(b" ")[0], request.body))
+        link.send(last_words)
         getattr(link, end)()
 
-    running = balance(backend(script))
-    answer = ask(running.connect())
+    return script
 
-    assert answer.status == 502
+
+def healthy(seen):
+    """Every request is answered."""
+
+    def script(link):
+        while (request := link.request()) is not None:
+            seen.append((request.start.split(b" ")[0], request.body))
+            link.send(OK if not request.start.startswith(b"HEAD") else OK[:-2])
+
+    return script
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("method", IDEMPOTENT)
+def test_idempotent_request_that_breaks_a_fresh_connection_goes_to_another_backend(
+    balance, backend, method, end
+):
+    """A backend that dies may accept one more connection and then reset it."""
+    first, second = [], []
+    other = backend(healthy(second))
+    running = balance(backend(breaking(first, end)), other)
+
+    assert ask(running.connect(), method, b"body").status == 200
+    assert first == second == [(method, b"body")]
+    line = running.line()
+    assert (line["tries"], line["status"], line["code"], line["backend"]) == (2, 200, "--", other.label)
+    assert running.ledger().retries == 1
+    (event,) = running.wait_event(EventKind.BACKEND_FAILED)
+    assert (event.slot, event.in_a_row) == (running.slots[0], 1)
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("method", OTHER)
+def test_other_request_that_breaks_a_fresh_connection_goes_nowhere_else(balance, backend, method, end):
+    """The backend may have done its work before it broke (RFC 9110 9.2.2)."""
+    first, second = [], []
+    running = balance(backend(breaking(first, end)), backend(healthy(second)))
+
+    assert ask(running.connect(), method).status == 502
+    line = running.line()
+    assert (line["tries"], line["code"]) == (1, "SH")
+    assert (first, second) == ([(method, b"")], [])
+    assert running.picked(1) == 0
+
+
+def test_request_whose_body_is_too_long_to_keep_goes_nowhere_else(balance, backend):
+    """What was not kept cannot be sent again, and half a body is worse than none."""
+    first, second = [], []
+    running = balance(backend(breaking(first)), backend(healthy(second)))
+
+    assert ask(running.connect(), b"PUT", b"x" * 200_000).status == 502
+    assert [len(body) for _, body in first] == [200_000]
+    assert (running.line()["tries"], second) == (1, [])
+
+
+def test_request_whose_response_had_begun_goes_nowhere_else(balance, backend):
+    """One byte of a response is enough, also on a fresh connection."""
+    first, second = [], []
+    running = balance(backend(breaking(first, "close", b"H")), backend(healthy(second)))
+
+    assert ask(running.connect()).status == 502
+    assert (running.line()["tries"], second) == (1, [])
+
+
+def test_request_that_breaks_two_backends_is_not_sent_to_a_third(balance, backend):
+    """A request that kills backends must not meet them all."""
+    seen, third = [], []
+    running = balance(backend(breaking(seen)), backend(breaking(seen)), backend(healthy(third)))
+
+    assert ask(running.connect()).status == 502
+    line = running.line()
+    assert (line["tries"], line["code"]) == (2, "SH")
+    assert (len(seen), third) == (2, [])
+    failed = {event.slot for event in running.wait_event(EventKind.BACKEND_FAILED, 2)}
+    assert failed == set(running.slots[:2])
+
+
+def test_stale_connection_and_then_a_broken_one_lead_to_another_backend(balance, backend):
+    """A dying backend first ends its pooled connections and then breaks the fresh one."""
+    first, second = [], []
+
+    def dying(link):
+        while (request := link.request()) is not None:
+            first.append((link.number, request.start.split(b" ")[0]))
+            if len(first) > 1:
+                return
+            link.send(OK)
+
+    other = backend(healthy(second))
+    running = balance(backend(dying), other)
+    client = running.connect()
+    for _ in range(2):  # one each
+        assert ask(client).status == 200
+        running.wait_idle()
+
+    assert ask(client).status == 200
+    assert first == [(0, b"GET"), (0, b"GET"), (1, b"GET")]
+    assert len(second) == 2
+    line = running.lines(3)[2]
+    assert (line["tries"], line["code"], line["backend"]) == (3, "--", other.label)
+    (event,) = running.wait_event(EventKind.BACKEND_FAILED)
+    assert event.slot == running.slots[0]
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_request_that_breaks_a_fresh_connection_is_not_sent_again_to_the_same_backend(balance, backend, end):
+    """Only a kept connection has the excuse of being stale, and there is nobody else."""
+    seen = []
+    running = balance(backend(breaking(seen, end)))
+
+    assert ask(running.connect()).status == 502
     assert len(seen) == 1
     line = running.line()
     assert (line["code"], line["tries"]) == ("SH", 1)
