@@ -12,12 +12,15 @@ async def lookup(address: Address) -> tuple[Address, ...]:
 
     IPv4 goes first because `localhost` resolves to both, and most application servers listen on
     127.0.0.1 only. An empty host, every local address, stays as it is.
-    Raises: OSError (socket.gaierror).
+    Raises: OSError (socket.gaierror), also for what no resolver could be asked for.
     """
     if address.is_numeric or not address.host:
         return (address,)
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    try:
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # the name is encoded first (RFC 3490), `a..b` cannot be
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from error
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     unique = dict.fromkeys(str(entry[4][0]) for entry in found)
     return tuple(Address(host=host, port=address.port) for host in unique)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fastlb.model.errors import ConfigError
 
 _PORT_MAX = 65535
+_PORT_DIGITS_MAX = 5
 # sun_path of unix(7) holds 108 bytes with the closing NUL.
 _UNIX_PATH_MAX_BYTES = 107
 
@@ -74,13 +75,14 @@ def _parse(text: str, path: str, *, port_min: int, host_optional: bool) -> Addre
         forms = f":port, {forms}"
     if text.startswith("unix:"):
         name = text.removeprefix("unix:")
-        if not name or "\0" in name or len(name.encode()) > _UNIX_PATH_MAX_BYTES:
-            raise ConfigError(path, text, f"unix:/path of 1 to {_UNIX_PATH_MAX_BYTES} bytes")
+        if not name or "\0" in name or not _is_utf8(name, _UNIX_PATH_MAX_BYTES):
+            raise ConfigError(path, text, f"unix:/path of 1 to {_UNIX_PATH_MAX_BYTES} bytes of UTF-8")
         return Address(path=name)
     host, colon, port_text = text.rpartition(":")
     if not colon or not (host or host_optional):
         raise ConfigError(path, text, forms)
-    if not (port_text.isascii() and port_text.isdigit() and port_min <= int(port_text) <= _PORT_MAX):
+    port = _port(port_text)
+    if not port_min <= port <= _PORT_MAX:
         raise ConfigError(path, text, f"{forms} with a port from {port_min} to {_PORT_MAX}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -90,4 +92,31 @@ def _parse(text: str, path: str, *, port_min: int, host_optional: bool) -> Addre
             raise ConfigError(path, text, "an IPv6 address in brackets") from None
     elif ":" in host or any(c.isspace() or c in "/@?#[]" for c in host):
         raise ConfigError(path, text, forms)
-    return Address(host=host, port=int(port_text))
+    address = Address(host=host, port=port)
+    if host and not address.is_numeric and not _is_host_name(host):
+        raise ConfigError(
+            path, text, "an address: each part of a host name between dots has 1 to 63 characters"
+        )
+    return address
+
+
+def _port(text: str) -> int:
+    """The number, or -1 if it is none; int() alone takes signs, spaces and underscores."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS_MAX else -1
+
+
+def _is_utf8(text: str, max_bytes: int) -> bool:
+    """False for lone surrogates: a byte of the command line that is not UTF-8 becomes one (PEP 383)."""
+    try:
+        return len(text.encode()) <= max_bytes
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_host_name(host: str) -> bool:
+    """False if a label is empty or above 63 bytes: getaddrinfo() would encode it so (RFC 3490)."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True

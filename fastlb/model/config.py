@@ -214,7 +214,8 @@ class Config:
         if not self.backends:
             raise ConfigError("backend", "", "at least one address")
         _check("workers", self.workers, 1, WORKERS_MAX)
-        labels = [backend.label for backend in self.backends]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ConfigError("backend.name", label, "given once")
+        seen: set[str] = set()
+        for backend in self.backends:
+            if backend.label in seen:
+                raise ConfigError("backend.name", backend.label, "given once")
+            seen.add(backend.label)

@@ -3,7 +3,6 @@
 from fastlb.model.address import parse_backend
 from fastlb.model.config import BackendConfig
 from fastlb.model.errors import ConfigError
-from fastlb.surface.host_names import refuse_impossible_host
 from fastlb.surface.numbers import parse_whole
 
 FLAG = "--backend"
@@ -21,7 +20,6 @@ def parse_backend_text(text: str) -> BackendConfig:
     if address_text.startswith("https://"):
         raise ConfigError(FLAG, text, "usable: fastlb speaks plain HTTP to backends, write http://host:port")
     address = parse_backend(address_text, path=FLAG)
-    refuse_impossible_host(address, address_text, path=FLAG)
     values: dict[str, str] = {}
     for option in options:
         name, equals, value = option.partition("=")

@@ -25,12 +25,11 @@ from fastlb.model.limits import WORKERS_MAX, LimitConfig
 from fastlb.surface.backend_text import parse_backend_text
 from fastlb.surface.durations import parse_duration
 from fastlb.surface.flags import FLAGS
-from fastlb.surface.host_names import refuse_impossible_host
 from fastlb.surface.numbers import parse_whole
 
 LEVELS = ("debug", "info", "warning", "error")
 TCP_IDLE_TIMEOUT = "1h"
-# PATH_MAX of Linux; also keeps int() below its limit on digits.
+# PATH_MAX of Linux.
 VALUE_MAX_CHARS = 4096
 _CHECK_FLAGS = (
     "--check-path",
@@ -165,7 +164,6 @@ def _listeners(typed: Typed, mode: Mode) -> tuple[ListenerConfig, ...]:
         raise ConfigError("--listen", "", "given: add one, such as --listen :8080")
     addresses = [parse_listen(text, path="--listen") for text in texts]
     for place, address in enumerate(addresses):
-        refuse_impossible_host(address, texts[place], path="--listen")
         # Port 0 is a new port each time.
         if address in addresses[:place] and (address.port or address.is_unix):
             raise ConfigError("--listen", texts[place], "an address to give twice")

@@ -55,6 +55,20 @@ def test_listen_refuses_what_is_no_address(text):
     assert refused.value.value == text
 
 
+@pytest.mark.parametrize("parse", [parse_listen, parse_backend])
+@pytest.mark.parametrize(
+    "text",
+    ["a:" + "1" * 5000, "a:000080", "unix:/\udcff", "\udcff:80", "a..b:80", ".a:80", "x" * 64 + ":80"],
+    ids=["digits", "zeros", "path", "host", "empty label", "empty first label", "long label"],
+)
+def test_what_python_cannot_convert_is_refused_as_an_address(parse, text):
+    """int(), encode() and the resolver raise errors of their own for these: ValueError, UnicodeError."""
+    with pytest.raises(ConfigError) as refused:
+        parse(text, path="--flag")
+
+    assert refused.value.path == "--flag"
+
+
 @pytest.mark.parametrize("text", ["host:0", ":80", "host", "http://", "http://host:80/path", "ftp://host:21"])
 def test_backend_refuses_what_cannot_be_connected_to(text):
     """Port 0 and an empty host are for listeners only, and a path is no part of an address."""

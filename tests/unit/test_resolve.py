@@ -60,6 +60,13 @@ def test_localhost_really_resolves():
     assert asyncio.run(resolve(Address(host="localhost", port=80), "--backend")).is_numeric
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "\udcff"])
+def test_a_host_that_cannot_be_asked_for_names_flag_and_host(host):
+    """Whoever makes an Address without parsing gets a start error too, not the codec's UnicodeError."""
+    with pytest.raises(StartError, match=r"--backend .*not a host name"):
+        asyncio.run(resolve(Address(host=host, port=80), "--backend"))
+
+
 def test_a_name_that_does_not_resolve_names_flag_and_name():
     """A start error, in one line."""
     with pytest.raises(
