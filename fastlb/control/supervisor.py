@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from fastlb.control.descriptors import connection_limit, raise_fd_limit
+from fastlb.control.event_loop import run_on_best_loop
 from fastlb.control.logs import OperationLog
 from fastlb.control.service import Supervisor
 from fastlb.model.config import Config
@@ -67,11 +68,7 @@ async def serve(config: Config, *, ready: Ready | None = None) -> int:
 
 def run(config: Config) -> int:
     """`serve` on uvloop, or on asyncio where there is no uvloop. Returns the exit status."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:  # no wheels for PyPy
-        return asyncio.run(serve(config))
-    return uvloop.run(serve(config))
+    return run_on_best_loop(serve(config))
 
 
 def _with_connection_limit(config: Config, nofile: int) -> Config:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from rich.console import Console
 
+from fastlb.control.event_loop import run_on_best_loop
 from fastlb.control.supervisor import Supervisor
 from fastlb.model.address import Address
 from fastlb.model.config import (
@@ -33,12 +34,7 @@ def run_demo(port: int, engine: EngineChoice) -> int:
     Returns: 0.
     Raises:  StartError if the port is taken; EngineUnavailableError.
     """
-    try:
-        import uvloop
-    except ModuleNotFoundError:  # no wheels for PyPy
-        asyncio.run(_demo(port, engine))
-    else:
-        uvloop.run(_demo(port, engine))
+    run_on_best_loop(_demo(port, engine))
     return 0
 
 
@@ -90,12 +86,14 @@ async def _start(supervisor: Supervisor, port: int) -> None:
 
 
 async def _report(console: Console, backends: Sequence[Backend], tally: Tally, ended: asyncio.Event) -> None:
-    """One line per second until `ended`."""
-    while not ended.is_set():
+    """One line for each whole second until `ended`."""
+    end = asyncio.ensure_future(ended.wait())
+    while True:
         before = [backend.answered for backend in backends]
         failed_before = tally.failed
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(ended.wait(), _LINE_EVERY_S)
+        await asyncio.wait({end}, timeout=_LINE_EVERY_S)
+        if end.done():
+            return
         served = {backend.name: backend.answered - n for backend, n in zip(backends, before, strict=True)}
         now = datetime.now().astimezone()
         show(console, line_of(now, served, tally.failed - failed_before))
