@@ -11,7 +11,8 @@ from fastlb.native.buffer cimport (
 from fastlb.native.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
     IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, TCP_NODELAY,
-    close, epoll_ctl, epoll_event, iovec, linger, msghdr, recv, send, sendmsg, setsockopt, shutdown,
+    close, epoll_ctl, epoll_event, iovec, linger, msghdr, call_recv, call_send, sendmsg, setsockopt,
+    shutdown,
 )
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
@@ -85,7 +86,7 @@ cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) n
     """One recv(). Returns the bytes, 0 for the end, or -errno; -EAGAIN when there is nothing."""
     cdef ssize_t n
     while True:
-        n = recv(conn.fd, into, len, 0)
+        n = call_recv(conn.fd, into, len, 0)
         if n > 0:
             if <size_t> n < len and not conn.flags & CONN_HANGUP:
                 conn.flags &= ~CONN_READABLE         # a short read has emptied the queue
@@ -127,7 +128,7 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
             count = pieces_join(worker, pieces, count)
         while True:
             if count == 1:
-                n = send(conn.fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
+                n = call_send(conn.fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
             else:
                 memset(&message, 0, sizeof(message))
                 message.msg_iov = pieces
@@ -174,8 +175,8 @@ cdef step_t connection_flush(worker_t* worker, connection_t* conn) noexcept nogi
     """Send what waits in the outbox. STEP_AGAIN if it is empty now, STEP_BLOCKED, STEP_FAILED."""
     cdef ssize_t n
     while conn.outbox != NULL:
-        n = send(conn.fd, buffer_bytes(conn.outbox) + conn.outbox.start, buffer_length(conn.outbox),
-                 MSG_NOSIGNAL)
+        n = call_send(conn.fd, buffer_bytes(conn.outbox) + conn.outbox.start,
+                      buffer_length(conn.outbox), MSG_NOSIGNAL)
         if n >= 0:
             conn.outbox.start += <uint32_t> n
             if buffer_length(conn.outbox) == 0:
@@ -191,7 +192,7 @@ cdef step_t connection_flush(worker_t* worker, connection_t* conn) noexcept nogi
 cdef bint connection_quiet(connection_t* conn) noexcept nogil:
     """True if there is nothing to read and no end: fit to be used again. One recv(MSG_PEEK)."""
     cdef uint8_t byte
-    cdef ssize_t n = recv(conn.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+    cdef ssize_t n = call_recv(conn.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
     if n < 0 and errno == EAGAIN:
         conn.flags &= ~CONN_READABLE
         return True

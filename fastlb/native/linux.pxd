@@ -13,7 +13,6 @@ Facts that the engine depends on:
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from posix.types cimport off_t
 
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -38,7 +37,13 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLL_CLOEXEC
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event* event)
-    int epoll_wait(int epfd, epoll_event* events, int count, int timeout_ms)
+
+
+cdef extern from "calls.h" nogil:
+    ssize_t call_recv(int fd, void* into, size_t len, int flags)
+    ssize_t call_send(int fd, const void* of, size_t len, int flags)
+    ssize_t call_splice(int from_fd, int to_fd, size_t len, unsigned int flags)
+    int call_epoll_wait(int epfd, epoll_event* events, int count, int timeout_ms)
 
 
 cdef extern from "<sys/eventfd.h>" nogil:
@@ -91,8 +96,6 @@ cdef extern from "<sys/socket.h>" nogil:
     int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int name, const void* value, socklen_t len)
     int getsockopt(int fd, int level, int name, void* value, socklen_t* len)
-    ssize_t recv(int fd, void* into, size_t len, int flags)
-    ssize_t send(int fd, const void* of, size_t len, int flags)
     ssize_t sendmsg(int fd, const msghdr* message, int flags)
 
 
@@ -145,7 +148,6 @@ cdef extern from "<fcntl.h>" nogil:
         F_DUPFD_CLOEXEC
         O_NONBLOCK
         O_CLOEXEC
-    ssize_t splice(int from_fd, off_t* from_at, int to_fd, off_t* to_at, size_t len, unsigned int flags)
     int fcntl(int fd, int command, ...)
 
 

@@ -11,7 +11,7 @@ from fastlb.native.chunked cimport (
 )
 from fastlb.native.linux cimport (
     F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, close, fcntl, iovec,
-    pipe2, splice,
+    pipe2, call_splice,
 )
 from fastlb.native.types cimport (
     CONN_EOF, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
@@ -257,7 +257,7 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
     if half.framing == FRAME_LENGTH and half.remaining_bytes < want:
         want = half.remaining_bytes
     while True:
-        n = splice(half.source.fd, NULL, half.pipe_w, NULL, want, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+        n = call_splice(half.source.fd, half.pipe_w, want, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
         if n >= 0 or errno != EINTR:
             break
     if n > 0:
@@ -294,8 +294,8 @@ cdef step_t pipe_drain(half_t* half) noexcept nogil:
     """Pipe to target. STEP_AGAIN if the pipe is empty now."""
     cdef ssize_t n
     while half.piped_bytes > 0:
-        n = splice(half.pipe_r, NULL, half.target.fd, NULL, half.piped_bytes,
-                   SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+        n = call_splice(half.pipe_r, half.target.fd, half.piped_bytes,
+                        SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
         if n > 0:
             half.piped_bytes -= <uint32_t> n
         elif n == -1 and errno == EINTR:

@@ -18,7 +18,7 @@ from fastlb.native.http_client cimport (
 from fastlb.native.http_exchange cimport http_abort
 from fastlb.native.linux cimport (
     CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN,
-    clock_ns, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, eventfd,
+    clock_ns, close, epoll_create1, epoll_ctl, epoll_event, call_epoll_wait, eventfd,
 )
 from fastlb.native.listener cimport listener_accept, listener_close, listener_open, listener_resume
 from fastlb.native.mailbox cimport mailbox_take, wake_seen
@@ -114,7 +114,7 @@ cdef void worker_run(worker_t* worker) noexcept nogil:
     pthread_sigmask(SIG_BLOCK, &signals, NULL)
     worker.now_ns = clock_ns(CLOCK_MONOTONIC)
     while not worker.stopping:
-        count = epoll_wait(worker.epfd, events, EVENTS_PER_TURN, wait_ms(worker))
+        count = call_epoll_wait(worker.epfd, events, EVENTS_PER_TURN, wait_ms(worker))
         worker.now_ns = clock_ns(CLOCK_MONOTONIC)
         for i in range(count):
             dispatch(worker, events[i].data.u64, events[i].events)
