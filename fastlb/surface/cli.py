@@ -4,6 +4,7 @@
 The engines and the event loop are imported only when something is to be served.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ EXIT_BAD_INPUT = 2
 EXIT_START_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 _VALUE_SHOWN_MAX_CHARS = 120
+# What write(2) says when standard output is a file with no room left or on a disk that fails.
+_OUTPUT_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _HINT = """\
 usage: fastlb --listen ADDRESS --backend ADDRESS [--backend ADDRESS ...] [flags]
    or: fastlb demo | fastlb doctor
@@ -62,7 +65,7 @@ def demo(port: str, engine: str) -> int:
 
 @group.command()
 def doctor() -> int:
-    """Say what this machine offers fastlb, and what to do about what is missing."""
+    """Say what this machine offers fastlb, and what is missing."""
     from fastlb.surface.doctor import run_doctor
 
     return run_doctor()
@@ -88,8 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of --help or of the demo has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return EXIT_START_FAILED
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAULTS:
+            raise
+        _discard_output()
+        reason = os.strerror(error.errno).lower()
+        return _complain(f"standard output cannot be written: {reason}", EXIT_START_FAILED)
     return int(status or 0)
 
 
@@ -101,6 +110,13 @@ def describe(error: ConfigError) -> str:
     if len(shown) > _VALUE_SHOWN_MAX_CHARS:
         shown = f"{shown[:_VALUE_SHOWN_MAX_CHARS]}..."
     return f"{error.path}: {shown} is not {error.expected}"
+
+
+def _discard_output() -> None:
+    """What is still in the buffer would make the interpreter complain at exit."""
+    null_fd = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_fd, sys.stdout.fileno())
+    os.close(null_fd)
 
 
 def _complain(text: str, status: int) -> int:

@@ -88,5 +88,5 @@ def make_group(callback: Any) -> TopicGroup:
         params=[*map(as_click_option, FLAGS), version_option()],
         help=f"Balance HTTP or TCP traffic over backends.\n\n\b\nExample:\n  {_EXAMPLE}\n\n"
         "A DURATION is a number with its unit: 250ms, 2s, 1m, 1h.",
-        context_settings={"max_content_width": HELP_COLUMNS_MAX},
+        context_settings={"max_content_width": HELP_COLUMNS_MAX, "help_option_names": ["--help", "-h"]},
     )

@@ -314,6 +314,18 @@ def test_bad_flag_is_one_line_of_a_process_too():
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["doctor"], ["demo", "--port", "0"]])
+def test_a_full_standard_output_is_one_line(arguments):
+    """A disk without room is a fault of the machine: no traceback, here and at the exit."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=20, check=False
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "fastlb: standard output cannot be written: no space left on device\n"
+
+
 def test_help_into_a_closed_pipe_is_quiet():
     """`fastlb --help | head -1` is what people type."""
     with subprocess.Popen([*COMMAND, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:

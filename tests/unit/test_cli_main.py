@@ -66,6 +66,20 @@ def test_help_lists_every_flag_under_its_topic(capsys):
     assert "\n  doctor " in out
 
 
+def test_h_is_help(capsys):
+    """What people try first."""
+    assert cli.main(["-h"]) == 0
+
+    assert capsys.readouterr().out.startswith("Usage: fastlb ")
+
+
+def test_help_says_each_command_in_full(capsys):
+    """click cuts a long description off with three dots."""
+    cli.main(["--help"])
+
+    assert "..." not in capsys.readouterr().out.partition("\nCommands:\n")[2]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
