@@ -7,6 +7,7 @@ rings and counters that they write.
 
 import asyncio
 import os
+import socket
 import threading
 
 import orjson
@@ -49,6 +50,7 @@ WAKE_EVERY_S = 0.05
 LINGER_S = 2.0
 ACCEPT_RETRY_S = 0.1
 POLL_S = 0.005
+BACKLOG = 4096
 EVENT_KINDS = tuple(EventKind)
 
 
@@ -372,12 +374,11 @@ cdef class NativeEngine:
             worker_id = balancer_grant(&self.balancer.core)
 
     def open_listener(self, sock, mode: Mode) -> None:
-        """Accept from a listening socket in every worker; each takes a duplicate."""
+        """Accept from a listening socket in every worker: see accept_queues()."""
         cdef uint32_t i
         cdef uint32_t role = ROLE_HTTP_CLIENT if mode is Mode.HTTP else ROLE_TCP_CLIENT
         cdef int fd
-        for i in range(len(self.threads)):
-            fd = os.dup(sock.fileno())
+        for i, fd in enumerate(accept_queues(sock, len(self.threads))):
             if not mailbox_post(self.workers[i], LETTER_LISTEN, fd, role):
                 os.close(fd)
                 raise StartError("listen: a worker does not answer")
@@ -486,6 +487,43 @@ cdef class NativeEngine:
                 found.append(waiter.slot)
                 waiter = waiter.next
         return found
+
+
+def accept_queues(sock, count: int) -> list[int]:
+    """Descriptors of `count` accept queues for the address of `sock`, the first with what it holds.
+
+    TCP: one socket for each worker (SO_REUSEPORT), because one shared queue goes to whichever
+    worker sleeps: with two workers and 64 keep-alive clients, one of them had all 64. The option
+    is set only now, so that binding an address in use has failed before. UNIX sockets have no
+    such option and share one queue.
+    """
+    if sock.family == socket.AF_UNIX or count == 1:
+        return [os.dup(sock.fileno()) for _ in range(count)]
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    queues = [os.dup(sock.fileno())]
+    try:
+        for _ in range(count - 1):
+            queues.append(another_queue(sock))
+    except OSError as error:
+        for fd in queues:
+            os.close(fd)
+        place = sock.getsockname()
+        raise StartError(f"listen: no further accept queue for {place}: {error.strerror}") from error
+    return queues
+
+
+def another_queue(sock) -> int:
+    """A socket like `sock` that shares its address. Raises OSError."""
+    with socket.socket(sock.family, sock.type) as other:
+        other.setblocking(False)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family == socket.AF_INET6:
+            only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        other.bind(sock.getsockname())
+        other.listen(BACKLOG)
+        return other.detach()
 
 
 cdef void nap() noexcept:

@@ -1,8 +1,8 @@
-"""Accepting clients from a listening socket that all workers share.
+"""Accepting clients.
 
-EPOLLEXCLUSIVE wakes one worker for a new connection. A worker takes a few and leaves the rest of
-the accept queue to the others. One socket means that nothing in the queue is lost when a worker
-or the whole engine stops.
+Every worker has an accept queue of its own (SO_REUSEPORT), except for UNIX sockets, whose one
+queue all workers share: EPOLLEXCLUSIVE wakes one of them. Before a queue is closed it is emptied,
+so that who waits in it is served and not reset.
 """
 
 from libc.stdint cimport uint32_t

@@ -26,7 +26,7 @@ cdef enum:
 
 
 cdef bint watch(worker_t* worker, connection_t* listener) noexcept nogil:
-    """Level-triggered, so that what one turn leaves is reported again, to anyone."""
+    """Level-triggered, so that what one turn leaves is reported again."""
     cdef epoll_event event
     event.events = EPOLLIN | EPOLLEXCLUSIVE
     event.data.u64 = (<unsigned long long> listener.generation << 32) | listener.index
@@ -39,7 +39,7 @@ cdef inline bint at_limit(worker_t* worker) noexcept nogil:
 
 
 cdef bint listener_open(worker_t* worker, int fd, uint32_t client_role) noexcept nogil:
-    """Own `fd`, a duplicate of the shared listening socket. False without memory; `fd` is closed."""
+    """Own `fd`, a listening socket. False without memory; `fd` is closed."""
     cdef connection_t* listener = <connection_t*> slab_take(&worker.connections)
     cdef uint32_t index, generation
     if listener == NULL:
@@ -60,7 +60,7 @@ cdef bint listener_open(worker_t* worker, int fd, uint32_t client_role) noexcept
 
 
 cdef void listener_close(worker_t* worker, connection_t* listener) noexcept nogil:
-    """Stop accepting. The descriptor is a duplicate, so epoll has to be told."""
+    """Stop accepting. The descriptor may have duplicates, so epoll has to be told."""
     epoll_ctl(worker.epfd, EPOLL_CTL_DEL, listener.fd, NULL)
     connection_close(worker, listener)
 
