@@ -1,248 +1,84 @@
-"""The client side of HTTP: requests are taken from a connection one after the other.
+"""One socket of ours, client side or upstream side, on an asyncio transport.
 
-While one exchange is open, what comes behind its request is held, and the socket is read no more
-once that is more than a little: a client that pipelines costs bounded memory.
+Facts about asyncio and uvloop transports that this file depends on:
+- a write above the high-water mark (64 KiB) calls pause_writing(), and resume_writing() follows
+  below a quarter of it; nothing limits the buffer but the writer who listens to that;
+- abort() closes the descriptor, and the kernel then sends FIN, not RST, unless SO_LINGER is on
+  with a time of 0 (socket(7)) or there are unread bytes;
+- when eof_received() returns True the reading stops and the writing goes on; resume_reading()
+  after that would report the end a second time;
+- the descriptor is closed after connection_lost() has returned, so it can still be read there.
 """
 
 import asyncio
 import socket
-import time
+import struct
+from contextlib import suppress
+from typing import cast
 
-from fastlb.pure.accounting import Record
-from fastlb.pure.answers import answer
-from fastlb.pure.heads import forwarded_lines
-from fastlb.pure.http1 import Refused, parse_request, request_line
-from fastlb.pure.http_exchange import HttpExchange
-from fastlb.pure.timers import Deadline
-from fastlb.pure.transport import Port
-from fastlb.pure.worker import Worker
-
-# After our FIN: what the client still sends is read and dropped for this long, because closing a
-# socket with unread bytes sends RST, which may destroy the answer on its way (RFC 9112 9.6).
-_LINGER_S = 2.0
-# The same for an idle connection, whose next request may be on its way.
-_IDLE_LINGER_S = 0.5
-# What a client may send ahead of its next turn before we stop reading.
-_HELD_MAX_BYTES = 16_384
-# A connection that was accepted in the moment of the drain has sent its request, or soon will.
-_FRESH_S = 1.0
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class HttpClient(Port):
-    """A client connection of an HTTP listener."""
+class Connection(asyncio.Protocol):
+    """Bytes in and out of one socket, with what is needed for back-pressure and half-close."""
 
-    __slots__ = (
-        "_advancing",
-        "_buffer",
-        "_closing",
-        "_exchange",
-        "_fresh",
-        "_started_ns",
-        "_unsent_bytes",
-        "_worker",
-        "deadline",
-        "forwarded",
-        "label",
-    )
+    __slots__ = ("eof", "finished", "full", "lost", "paused", "sock", "transport")
 
-    def __init__(self, worker: Worker, sock: socket.socket, ip: str, label: str) -> None:
-        super().__init__(sock)
-        self._worker = worker
-        self.label = label
-        self.forwarded = forwarded_lines(ip)
-        self.deadline = Deadline(worker.loop, self._expired)
-        self._buffer = b""
-        self._exchange: HttpExchange | None = None
-        self._started_ns = 0  # first byte of a request whose head is not complete
-        self._fresh = True  # nothing was ever received
-        self._advancing = False
-        self._closing = False  # whatever still comes is dropped
-        self._unsent_bytes = 0  # when the deadline of the closing was last set
+    transport: asyncio.Transport
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.full = False  # the write buffer is above its high-water mark
+        self.paused = False  # we do not read
+        self.eof = False  # the peer has sent FIN
+        self.finished = False  # we have sent FIN, or will after the write buffer
+        self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.deadline.set(_FRESH_S if self._worker.draining else self._worker.timeouts.idle_s)
-
-    # --- requests ---------------------------------------------------------------------------
-
-    def data_received(self, data: bytes) -> None:
-        if self._exchange is not None:
-            rest = self._exchange.client_data(data)
-            if rest:
-                self._hold(self._buffer + rest)
-        elif not self._closing:
-            self._fresh = False
-            self._buffer = self._buffer + data if self._buffer else data
-            self._advance()
-
-    def take_buffer(self) -> bytes:
-        """What was received behind the request, for a tunnel."""
-        buffer, self._buffer = self._buffer, b""
-        return buffer
-
-    def exchange_over(self, *, keep: bool, linger: bool) -> None:
-        """The exchange has ended: go on with the next request, or close."""
-        self._exchange = None
-        if self.lost or self.transport.is_closing():
-            return
-        if keep and not self._worker.draining:
-            self._advance()
-        elif linger or self._worker.draining:
-            self._linger()
-        else:
-            self._closing = True
-            self._wait_for_flush()
-            self.close()
-
-    def _advance(self) -> None:
-        """Open exchanges until one has to wait for something."""
-        if self._advancing:
-            return
-        self._advancing = True
-        while self._buffer and self._exchange is None and not self._closing and self._open_exchange():
-            pass
-        self._advancing = False
-        if self._exchange is not None or self._closing or self.transport.is_closing():
-            return
-        self.resume()
-        if not self._buffer:
-            self.deadline.set(self._worker.timeouts.idle_s)
-
-    def _open_exchange(self) -> bool:
-        """Parse a head and start its exchange. False if there is no whole head."""
-        if not self._started_ns:
-            self._started_ns = time.monotonic_ns()
-            self.deadline.clear()
-        try:
-            request = parse_request(self._buffer, self._worker.limits)
-        except Refused as refused:
-            self._refuse(refused.status, "PR", *request_line(self._buffer))
-            return False
-        if request is None:
-            self.deadline.set_once(self._worker.timeouts.header_s)
-            return False
-        rest, self._buffer = self._buffer[request.head_bytes :], b""
-        record = Record(self.label, self._started_ns)
-        record.method = request.method
-        record.target = request.received_target
-        record.bytes_in = request.head_bytes
-        self._started_ns = 0
-        self.deadline.clear()
-        if len(rest) < _HELD_MAX_BYTES:
-            self.resume()  # a client that leaves must be seen
-        self._exchange = exchange = HttpExchange(self._worker, self, request, record)
-        rest = exchange.start(rest)
-        if rest:
-            self._hold(rest)
-        return True
-
-    def _hold(self, pipelined: bytes) -> None:
-        """Keep what comes behind an open exchange; a FIN behind it can still be seen, up to a limit."""
-        self._buffer = pipelined
-        if self._exchange is not None and len(pipelined) >= _HELD_MAX_BYTES:
-            self.pause()
-
-    def _refuse(
-        self, status: int, code: str, method: bytes | None = None, target: bytes | None = None
-    ) -> None:
-        """Answer a request that was not understood or never completed, and close."""
-        record = self._head_record()
-        record.method = method
-        record.target = target
-        raw = answer(status, connection=b"close")
-        record.status = status
-        record.bytes_out = len(raw)
-        self.send(raw)
-        self._worker.accounts.finish(record, code)
-        self._linger()
-
-    def _head_record(self) -> Record:
-        record = Record(self.label, self._started_ns)
-        record.bytes_in = len(self._buffer)
-        self._buffer = b""
-        self._started_ns = 0
-        return record
-
-    # --- the end ----------------------------------------------------------------------------
-
-    def drain(self) -> None:
-        """Close if nothing is going on; a request under way gets its answer and then the end."""
-        if self._exchange is not None or self._closing or self._started_ns:
-            return
-        if self._fresh:
-            self.deadline.set(_FRESH_S)
-        else:
-            self._linger(_IDLE_LINGER_S)
-
-    def kill(self) -> None:
-        if self._exchange is not None:
-            self._exchange.kill()
-        elif self._started_ns:
-            self._worker.accounts.finish(self._head_record(), "KR")
-        self._closing = True
-        self.reset()
-
-    def _linger(self, linger_s: float = _LINGER_S) -> None:
-        self._closing = True
-        self._buffer = b""
-        self.resume()
-        self.finish()
-        self._wait_for_flush(linger_s)
-
-    def _wait_for_flush(self, wait_s: float = _LINGER_S) -> None:
-        self._unsent_bytes = self.transport.get_write_buffer_size()
-        self.deadline.set(wait_s)
-
-    def _expired(self) -> None:
-        if self._exchange is not None:
-            self._exchange.expired()
-        elif self._closing:
-            # A slow reader may take its time; one that takes nothing may not.
-            if 0 < self.transport.get_write_buffer_size() < self._unsent_bytes:
-                self._wait_for_flush()
-            else:
-                self.abort()
-        elif self._started_ns:
-            self._refuse(408, "cR")
-        else:
-            self._linger(_IDLE_LINGER_S)
-
-    def _client_left(self) -> None:
-        """The client went away in the middle of a head."""
-        record = self._head_record()
-        record.status = 499
-        record.unanswered = True
-        self._worker.accounts.finish(record, "CR")
-
-    # --- from the transport -----------------------------------------------------------------
-
-    def eof_received(self) -> bool:
-        self.eof = True
-        if self._exchange is not None:
-            self._exchange.client_eof()
-            return True
-        if self._started_ns:
-            self._client_left()
-        self._closing = True
-        self._wait_for_flush()
-        self.close()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        self.deadline.cancel()
-        if self._exchange is not None:
-            self._exchange.client_lost(exc)
-        elif self._started_ns:
-            self._client_left()
-        self._worker.client_lost(self)
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
 
     def pause_writing(self) -> None:
         self.full = True
-        if self._exchange is not None:
-            self._exchange.client_full()
 
     def resume_writing(self) -> None:
         self.full = False
-        if self._exchange is not None:
-            self._exchange.client_drained()
+
+    def send(self, data: bytes) -> None:
+        """Write; nothing happens if the socket is closing or its FIN was sent."""
+        if not self.finished and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        if not self.paused and not self.eof and not self.transport.is_closing():
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.paused:
+            self.paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def finish(self) -> None:
+        """Send FIN behind what is buffered; reading goes on."""
+        if not self.finished and not self.transport.is_closing():
+            self.finished = True
+            self.transport.write_eof()
+
+    def close(self) -> None:
+        """Close after what is buffered was written."""
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close now; what is buffered is lost."""
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """Close now with RST, so that the peer cannot take the end for a clean one."""
+        if self.lost:
+            return
+        with suppress(OSError):  # a UNIX socket, on systems that have no such option there
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.transport.abort()

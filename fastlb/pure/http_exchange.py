@@ -1,83 +1,51 @@
 """HTTP mode: one request and its response, from the pick to the last byte.
 
 Bytes are passed on as they arrive, in both directions at once. What may still be sent again, if a
-pooled connection turns out to be dead, is kept until the first byte of a response.
+connection turns out to be dead, is kept until the first byte of a response.
 """
 
 import time
-from typing import TYPE_CHECKING
 
 from fastlb.model.events import EventKind
 from fastlb.pure.accounting import Record
-from fastlb.pure.answers import answer
-from fastlb.pure.chunked import LAST_CHUNK, ChunkDecoder, chunk
-from fastlb.pure.exchange import Exchange
-from fastlb.pure.heads import request_head, response_head
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse, Refused, parse_response
+from fastlb.pure.http_answer import Answering
+from fastlb.pure.http_body import ResponseBody
+from fastlb.pure.http_head import request_head, response_head
 from fastlb.pure.relay import Relay
+from fastlb.pure.requester import Requester
 from fastlb.pure.upstream import Backend, UpstreamConnection
 from fastlb.pure.worker import Worker
 
-if TYPE_CHECKING:
-    from fastlb.pure.connection import HttpClient
-
 # RFC 9110 9.2.2: may be sent twice.
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
-# A longer request body is not kept for another try, nor read before there is a connection.
-_KEPT_MAX_BYTES = 65_536
 # How long a backend that has answered in full may go on taking the upload: as long as the client's
 # connection would linger anyway.
 _UPLOAD_END_S = 2.0
-# Our own answers behind which a connection goes on: the client did nothing wrong.
-_CLIENT_INNOCENT = frozenset({502, 503, 504})
 
 
-class HttpExchange(Exchange):
+class HttpExchange(Answering):
     """One request of an HTTP client."""
 
     __slots__ = (
-        "_chunked_out",
-        "_client",
         "_complete",
         "_finished",
         "_head",
         "_keep",
-        "_kept",
-        "_kept_bytes",
         "_received",
-        "_relay",
-        "_request",
-        "_request_decoder",
-        "_request_done",
-        "_request_left",
         "_resent",
-        "_response",
-        "_response_decoder",
-        "_response_left",
-        "_upstream",
+        "_response_body",
     )
 
-    def __init__(self, worker: Worker, client: "HttpClient", request: ParsedRequest, record: Record) -> None:
-        super().__init__(worker, record)
-        self._client = client
-        self._request = request
-        self._request_left = request.length
-        self._request_decoder = ChunkDecoder() if request.framing == "chunked" else None
-        self._request_done = not request.length and self._request_decoder is None
-        self._kept: list[bytes] | None = []  # body to be sent, or sent again; None = no more
-        self._kept_bytes = 0
+    def __init__(self, worker: Worker, client: Requester, request: ParsedRequest, record: Record) -> None:
+        super().__init__(worker, client, request, record)
         self._resent = False
-        self._upstream: UpstreamConnection | None = None
         self._received = False  # any byte of a response
         self._head = b""  # the beginning of a response head
-        self._response: ParsedResponse | None = None  # the final one, once its head was passed on
-        self._response_left = 0
-        self._response_decoder: ChunkDecoder | None = None
-        self._chunked_out = False
+        self._response_body: ResponseBody | None = None
         self._keep = False  # the client connection, after the response
         self._complete = False  # the whole response was received; the client may not have it all
         self._finished = False  # and it has; only the rest of the upload is missing
-        self._relay: Relay | None = None
 
     def start(self, data: bytes) -> bytes:
         """Read what came with the head, and pick. Returns: what belongs to the next request."""
@@ -92,48 +60,33 @@ class HttpExchange(Exchange):
 
     def client_data(self, data: bytes) -> bytes:
         """Pass the body on. Returns: what comes behind it."""
-        if self._relay is not None:
-            self._relay.client_data(data)
-            return b""
-        if self._request_done:
+        body = self._body
+        if body.done:
             return data
         try:
-            piece, rest, self._request_done = self._body_piece(data)
+            piece, rest, whole = body.take(data)
         except Refused as refused:
             self._bad_body(refused.status)
             return b""
         self.record.bytes_in += len(data) - len(rest)
         if piece:
             self._pass_on(piece)
-        if self._finished and self._request_done:
+        if self._finished and whole:
             self._finish()
         else:
             self._touch()
         return rest
 
-    def _body_piece(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        """The part of the body in `data`, framed for the backend; the rest; was it the last part."""
-        decoder = self._request_decoder
-        if decoder is None:
-            piece = data[: self._request_left]
-            self._request_left -= len(piece)
-            return piece, data[len(piece) :], not self._request_left
-        piece = chunk(decoder.feed(data))
-        if decoder.done:
-            piece += LAST_CHUNK
-        return piece, decoder.rest, decoder.done
-
     def _pass_on(self, piece: bytes) -> None:
         upstream = self._upstream
-        if self._kept is not None:
-            self._kept.append(piece)
-            self._kept_bytes += len(piece)
-        if upstream is not None:
+        if upstream is None:
+            waits = self._body.too_long_to_keep
+        else:
             upstream.send(piece)
-            if self._kept_bytes > _KEPT_MAX_BYTES:
-                self._kept = None
-        waits = upstream.full if upstream is not None else self._kept_bytes > _KEPT_MAX_BYTES
-        if waits and not self._request_done:
+            if self._body.too_long_to_keep:
+                self._body.forget()
+            waits = upstream.full
+        if waits and not self._body.done:
             self._client.pause()
 
     def _bad_body(self, status: int) -> None:
@@ -145,11 +98,11 @@ class HttpExchange(Exchange):
             self._break("PD")
 
     def upstream_full(self) -> None:
-        if not self._request_done:
+        if not self._body.done:
             self._client.pause()
 
     def upstream_drained(self) -> None:
-        if not self._request_done:
+        if not self._body.done:
             self._client.resume()
             self._touch()
 
@@ -174,14 +127,11 @@ class HttpExchange(Exchange):
             self.worker.via,
             upstream.backend.host,
         )
-        kept = self._kept or ()
-        upstream.send(head + b"".join(kept) if kept else head)
-        # A backend that dies may accept one more connection and then reset it. What was sent in vain
-        # to a fresh connection may go to another backend, once (RFC 9110 9.2.2).
-        resendable = not self.tried or (upstream.reused and not self._resent)
-        if not resendable or request.method not in _IDEMPOTENT or self._kept_bytes > _KEPT_MAX_BYTES:
-            self._kept = None
-        if not self._request_done and not upstream.full:
+        body = self._body
+        upstream.send(head + body.all_kept())
+        if request.method not in _IDEMPOTENT or body.too_long_to_keep:
+            body.forget()
+        if not body.done and not upstream.full:
             self._client.resume()
         self._touch()
         upstream.resume()
@@ -204,26 +154,30 @@ class HttpExchange(Exchange):
         if self._complete:
             self._upload_ended_by_backend()
         elif self._response is not None:
-            if self._response.framing == "close" and error is None:
-                self._to_client(LAST_CHUNK if self._chunked_out else b"")
+            assert self._response_body is not None
+            if self._response_body.ends_with_connection and error is None:
+                self._to_client(self._response_body.last())
                 self._response_over()
             else:
                 self._break("SD")
-        elif self._kept is not None and upstream.reused and not self._resent:
-            self._resent = True
-            self.worker.accounts.retries += 1
-            self._connect(backend)
-        else:
-            self.worker.failed(backend, EventKind.BACKEND_FAILED, getattr(error, "errno", 0) or 0)
-            if self._kept is None or not self.try_another():
-                self._answer(502, "SH")
+        elif not self._send_again(backend, upstream, error):
+            self._answer(502, "SH")
 
-    def _drop_upstream(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.user = None
-            if not upstream.lost:
-                upstream.abort()
+    def _send_again(self, backend: Backend, upstream: UpstreamConnection, error: Exception | None) -> bool:
+        """Nothing was answered: send what may be repeated once more (RFC 9110 9.2.2).
+
+        A reused connection may have been stale, so the same backend gets another chance. One that
+        breaks a fresh connection has failed: a backend that dies may accept one more and reset it.
+        """
+        if self._body.kept:
+            self._touch()
+            if upstream.reused and not self._resent:
+                self._resent = True
+                self.worker.accounts.retries += 1
+                self._connect(backend)
+                return True
+        self.worker.failed(backend, EventKind.BACKEND_FAILED, getattr(error, "errno", 0) or 0)
+        return self._body.kept and self.try_another()
 
     # --- the response -----------------------------------------------------------------------
 
@@ -231,7 +185,7 @@ class HttpExchange(Exchange):
         """Pass a response on, piece by piece."""
         if not self._received:
             self._received = True
-            self._kept = None
+            self._body.forget()
             self.record.first_byte_ns = time.monotonic_ns()
         if self._complete:
             self._drop_upstream()
@@ -270,72 +224,36 @@ class HttpExchange(Exchange):
         assert self.backend is not None
         self.backend.failed_in_a_row = 0
         self._response = response
-        self._response_left = response.length
-        delimited = response.framing in ("none", "length")
-        if response.framing == "chunked":
-            self._response_decoder = ChunkDecoder()
-        self._chunked_out = not delimited and request.version == 11
-        self._keep = (
-            request.keep_alive
-            and self._request_done
-            and not self.worker.draining
-            and (delimited or self._chunked_out)
-        )
+        self._response_body = body = ResponseBody(response, request.version)
+        self._keep = request.keep_alive and self._body.done and not self.worker.draining and body.delimited
         self.record.status = response.status
-        return response_head(
-            response, chunked=self._chunked_out, connection=self._connection_value(self._keep)
-        )
-
-    def _connection_value(self, keep: bool) -> bytes:
-        if not keep:
-            return b"close"
-        return b"keep-alive" if self._request.version == 10 else b""
+        return response_head(response, chunked=body.chunked, connection=self._connection_value(self._keep))
 
     def _relay_body(self, head: bytes, data: bytes) -> None:
         """Send `head` and the body bytes in `data`, and end the response with its last byte."""
+        assert self._response is not None and self._response_body is not None
         try:
-            piece, done, extra = self._response_piece(data)
+            piece, done, extra = self._response_body.take(data)
         except Refused:
             self.record.bytes_out += len(head)  # the reset overtakes it
             self._break("PD")
             return
         self._to_client(head + piece if head else piece)
         if done:
-            assert self._response is not None
-            if self._request_done or extra or not self._response.keep_alive:
+            if self._body.done or extra or not self._response.keep_alive:
                 self._detach_upstream(reusable=not extra)
             self._response_over()
         else:
             self._touch()
-
-    def _response_piece(self, data: bytes) -> tuple[bytes, bool, bool]:
-        """The body bytes in `data` framed for the client; is it the end; is there more behind it."""
-        assert self._response is not None
-        framing = self._response.framing
-        if framing == "length":
-            piece = data[: self._response_left]
-            self._response_left -= len(piece)
-            return piece, not self._response_left, len(data) > len(piece)
-        if framing == "none":
-            return b"", True, bool(data)
-        decoder = self._response_decoder
-        if decoder is None:
-            return chunk(data) if self._chunked_out else data, False, False
-        piece = decoder.feed(data)
-        if self._chunked_out:
-            piece = chunk(piece)
-            if decoder.done:
-                piece += LAST_CHUNK
-        return piece, decoder.done, bool(decoder.rest)
 
     def _detach_upstream(self, *, reusable: bool) -> None:
         """Back into the pool, if the next response on it cannot be mistaken for this one."""
         upstream, self._upstream = self._upstream, None
         assert upstream is not None and self._response is not None
         upstream.user = None
-        if reusable and self._request_done and self._response.keep_alive and not upstream.eof:
+        if reusable and self._body.done and self._response.keep_alive and not upstream.eof:
             upstream.backend.put(upstream)
-        elif self._request_done:
+        elif self._body.done:
             upstream.close()
         else:
             upstream.abort()
@@ -352,10 +270,10 @@ class HttpExchange(Exchange):
 
     def _finish(self) -> None:
         """The client has the whole response. A backend that still takes the upload gets it, for a while."""
-        if self._upstream is not None and self._request_done:
+        if self._upstream is not None and self._body.done:
             self._detach_upstream(reusable=True)
         if self._upstream is None:
-            self._over("--", keep=self._keep and self._request_done, linger=not self._keep)
+            self._over("--", keep=self._keep and self._body.done, linger=not self._keep)
         else:
             self._finished = True
             self._client.finish()
@@ -379,13 +297,13 @@ class HttpExchange(Exchange):
     def _switch(self, response: ParsedResponse, rest: bytes) -> None:
         """After 101 the connection is a tunnel (RFC 9110 7.8). Nobody else gets one."""
         upstream = self._upstream
-        if not self._request.upgrade or not self._request_done or upstream is None:
+        if not self._request.upgrade or not self._body.done or upstream is None:
             raise Refused(502, "101 that was not asked for")
         upstream.backend.failed_in_a_row = 0
         self.record.status = 101
         self._to_client(response_head(response))
         timeouts = self.worker.timeouts
-        self._relay = upstream.user = Relay(
+        relay = upstream.user = Relay(
             self._client,
             upstream,
             record=self.record,
@@ -394,9 +312,9 @@ class HttpExchange(Exchange):
             fin_s=timeouts.fin_s,
             ended=self._tunnel_over,
         )
-        early = self._client.take_buffer()
+        early = self._client.tunnel(relay)
         self.record.bytes_in += len(early)
-        self._relay.start(early, rest)
+        relay.start(early, rest)
 
     def _tunnel_over(self, code: str) -> None:
         self._upstream = None
@@ -404,21 +322,12 @@ class HttpExchange(Exchange):
 
     # --- the client -------------------------------------------------------------------------
 
-    def _to_client(self, data: bytes) -> None:
-        if data:
-            self.record.bytes_out += len(data)
-            self._client.send(data)
-
     def client_full(self) -> None:
-        if self._relay is not None:
-            self._relay.client_full()
-        elif self._upstream is not None:
+        if self._upstream is not None:
             self._upstream.pause()
 
     def client_drained(self) -> None:
-        if self._relay is not None:
-            self._relay.client_drained()
-        elif self._complete:
+        if self._complete:
             if not self._finished:
                 self._finish()
         elif self._upstream is not None:
@@ -427,18 +336,13 @@ class HttpExchange(Exchange):
 
     def client_eof(self) -> None:
         """In HTTP a client that sends FIN is taken to have left, unless it only reads the rest."""
-        if self._relay is not None:
-            self._relay.client_eof()
-        elif self._complete and not self._finished:
+        if self._complete and not self._finished:
             self._keep = False
         else:
             self._client_left()
 
     def client_lost(self, error: Exception | None) -> None:
-        if self._relay is not None:
-            self._relay.client_lost(error)
-        else:
-            self._client_left()
+        self._client_left()
 
     def _client_left(self) -> None:
         if self._finished:
@@ -462,20 +366,18 @@ class HttpExchange(Exchange):
             return self.waiting_phase
         if self._complete:
             return "L"
-        return "D" if self._response is not None or not self._request_done else "H"
+        return "D" if self._response is not None or not self._body.done else "H"
 
     def expired(self) -> None:
         """Somebody was silent for too long."""
-        if self._relay is not None:
-            self._relay.expired()
-        elif self._finished:
+        if self._finished:
             self._end_upload(linger=False)
         elif self._complete:
             self._break("cL")
         elif self._response is not None:
-            waits_for_client = self._client.full or not (self._request_done or self._client.paused)
+            waits_for_client = self._client.full or not (self._body.done or self._client.paused)
             self._break("cD" if waits_for_client else "sD")
-        elif self._request_done:
+        elif self._body.done:
             self._answer(504, "sH")
         elif self._client.paused:
             self._answer(504, "sD")
@@ -484,10 +386,7 @@ class HttpExchange(Exchange):
 
     def kill(self) -> None:
         """The engine stops."""
-        if self._relay is not None:
-            self._relay.kill()
-        else:
-            self._break("K" + self._phase)
+        self._break("K" + self._phase)
 
     def _touch(self) -> None:
         """Something moved: set the time-out of what is waited for now."""
@@ -497,43 +396,9 @@ class HttpExchange(Exchange):
             return  # the time for the rest of the upload does not start again
         if self._received:
             deadline.set(timeouts.tunnel_s)
-        elif not self._request_done:
+        elif not self._body.done:
             deadline.set(timeouts.tunnel_s if self._client.paused else timeouts.idle_s)
         elif timeouts.response_s is not None and self._upstream is not None:
             deadline.set(timeouts.response_s)
         else:
             deadline.clear()
-
-    def _answer(self, status: int, code: str) -> None:
-        """Answer in place of a backend."""
-        self._drop_upstream()
-        if self._response is not None:
-            self._break(code)
-            return
-        keep = (
-            status in _CLIENT_INNOCENT
-            and self._request_done
-            and self._request.keep_alive
-            and not self.worker.draining
-        )
-        self.record.status = status
-        self._to_client(
-            answer(
-                status,
-                connection=self._connection_value(keep),
-                retry_after_s=self.worker.plan.retry_after_s if status == 503 else 0,
-                bodyless=self._request.method == b"HEAD",
-            )
-        )
-        self._over(code, keep=keep, linger=True)
-
-    def _break(self, code: str) -> None:
-        """End so that the client cannot take what it got for the whole."""
-        self._drop_upstream()
-        self._client.reset()
-        self._over(code, keep=False, linger=False)
-
-    def _over(self, code: str, *, keep: bool, linger: bool) -> None:
-        if not self.ended:
-            self.end(code)
-            self._client.exchange_over(keep=keep, linger=linger)

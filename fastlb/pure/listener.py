@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
-from fastlb.pure.connection import HttpClient
-from fastlb.pure.tcp_session import TcpClient
+from fastlb.pure.http_client import HttpClient
+from fastlb.pure.tcp_exchange import TcpClient
 from fastlb.pure.worker import Worker
 
 if TYPE_CHECKING:

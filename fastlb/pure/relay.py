@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from fastlb.pure.accounting import Record
+from fastlb.pure.connection import Connection
 from fastlb.pure.timers import Deadline
-from fastlb.pure.transport import Port
 from fastlb.pure.upstream import UpstreamConnection
 
 
@@ -36,7 +36,7 @@ class Relay:
 
     def __init__(
         self,
-        client: Port,
+        client: Connection,
         upstream: UpstreamConnection,
         *,
         record: Record,
@@ -146,7 +146,7 @@ class Relay:
             self._client.close()
             self._upstream.close()
 
-    def _side_lost(self, error: Exception | None, code: str, other: Port) -> None:
+    def _side_lost(self, error: Exception | None, code: str, other: Connection) -> None:
         if error is not None:
             if self._code == "--":
                 self._code = code

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fastlb.model.address import Address
+from fastlb.pure.connection import Connection
 from fastlb.pure.timers import Deadline
-from fastlb.pure.transport import Port
 
 # Faults of this machine, which say nothing about the backend.
 LOCAL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
@@ -139,7 +139,7 @@ class Roster:
         self.dials: set[asyncio.Task[None]] = set()
 
 
-class UpstreamConnection(Port):
+class UpstreamConnection(Connection):
     """One connection to a backend: working for one exchange, or idle in the pool."""
 
     __slots__ = ("_early", "_error", "_is_new", "_roster", "backend", "idle_since_s", "reused", "user")

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 
 from fastlb.model.limits import CHUNK_LINE_MAX_BYTES, TRAILER_MAX_BYTES
-from fastlb.pure.answers import answer
 from fastlb.pure.chunked import LAST_CHUNK, ChunkDecoder, chunk
-from fastlb.pure.heads import forwarded_lines, request_head, response_head
 from fastlb.pure.http1 import Refused, parse_request, parse_response
+from fastlb.pure.http_head import answer, forwarded_lines, request_head, response_head
 
 FORWARDED = forwarded_lines("192.0.2.1")
 

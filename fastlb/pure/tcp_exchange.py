@@ -4,10 +4,10 @@ import asyncio
 import socket
 
 from fastlb.pure.accounting import Record
+from fastlb.pure.connection import Connection
 from fastlb.pure.exchange import Exchange
 from fastlb.pure.relay import Relay
 from fastlb.pure.timers import Deadline
-from fastlb.pure.transport import Port
 from fastlb.pure.upstream import UpstreamConnection
 from fastlb.pure.worker import Worker
 
@@ -15,7 +15,7 @@ from fastlb.pure.worker import Worker
 _EARLY_MAX_BYTES = 65_536
 
 
-class TcpClient(Port):
+class TcpClient(Connection):
     """A client connection of a TCP listener."""
 
     __slots__ = ("_label", "_session", "_worker")
@@ -24,11 +24,11 @@ class TcpClient(Port):
         super().__init__(sock)
         self._worker = worker
         self._label = label
-        self._session: TcpSession | None = None
+        self._session: TcpExchange | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._session = TcpSession(self._worker, self, Record(self._label))
+        self._session = TcpExchange(self._worker, self, Record(self._label))
         self._session.pick()
 
     def drain(self) -> None:
@@ -66,7 +66,7 @@ class TcpClient(Port):
             self._session.client_drained()
 
 
-class TcpSession(Exchange):
+class TcpExchange(Exchange):
     """One whole session: from accept to the end of both directions."""
 
     __slots__ = ("_client", "_deadline", "_early", "_relay")

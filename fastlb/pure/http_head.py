@@ -1,4 +1,4 @@
-"""Heads as they are sent on: always written anew from what was parsed (RFC 9110 7.6).
+"""Heads as they are sent: always written anew from what was parsed (RFC 9110 7.6), or our own.
 
 Fields keep their order, case and repetitions. What belongs to one connection only is removed, and
 then what fastlb knows is added, so that no peer can name our own fields in its Connection.
@@ -30,6 +30,19 @@ _FORWARDED = frozenset(
 _REQUEST_DROPPED = _HOP_BY_HOP | _FORWARDED | {b"te"}
 # Connection may name them, and they stay: a message without them would be another one.
 _KEPT_ALWAYS = frozenset({b"host", b"content-length"})
+
+# RFC 9110 15 and RFC 6585 5; http.HTTPStatus has other phrases in other versions of Python.
+_REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    414: b"URI Too Long",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
 
 
 def forwarded_lines(client_ip: str) -> bytes:
@@ -85,6 +98,28 @@ def response_head(response: ParsedResponse, *, chunked: bool = False, connection
     elif connection:
         lines.append(b"Connection: %b\r\n" % connection)
     lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def answer(status: int, *, connection: bytes = b"", retry_after_s: int = 0, bodyless: bool = False) -> bytes:
+    """A whole response of our own, when no backend answers.
+
+    `bodyless`: the answer to HEAD, which says how long the body would be.
+    """
+    reason = _REASONS[status]
+    body = b"%d %b\n" % (status, reason)
+    lines = [
+        b"HTTP/1.1 %d %b\r\n" % (status, reason),
+        b"Content-Type: text/plain\r\n",
+        b"Content-Length: %d\r\n" % len(body),
+    ]
+    if retry_after_s:
+        lines.append(b"Retry-After: %d\r\n" % retry_after_s)
+    if connection:
+        lines.append(b"Connection: %b\r\n" % connection)
+    lines.append(b"\r\n")
+    if not bodyless:
+        lines.append(body)
     return b"".join(lines)
 
 

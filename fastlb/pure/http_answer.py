@@ -1,0 +1,81 @@
+"""What an HTTP exchange tells its client by itself, and the ways it ends: answered, broken off, over."""
+
+from fastlb.pure.accounting import Record
+from fastlb.pure.exchange import Exchange
+from fastlb.pure.http1 import ParsedRequest, ParsedResponse
+from fastlb.pure.http_body import RequestBody
+from fastlb.pure.http_head import answer
+from fastlb.pure.requester import Requester
+from fastlb.pure.upstream import UpstreamConnection
+from fastlb.pure.worker import Worker
+
+# Our own answers behind which a connection goes on: the client did nothing wrong.
+_CLIENT_INNOCENT = frozenset({502, 503, 504})
+
+
+class Answering(Exchange):
+    """An exchange whose client can be answered in place of a backend.
+
+    The subclass relays; what is here sends nothing to a backend.
+    """
+
+    __slots__ = ("_body", "_client", "_request", "_response", "_upstream")
+
+    def __init__(self, worker: Worker, client: Requester, request: ParsedRequest, record: Record) -> None:
+        super().__init__(worker, record)
+        self._client = client
+        self._request = request
+        self._body = RequestBody(request)
+        self._upstream: UpstreamConnection | None = None
+        self._response: ParsedResponse | None = None  # the final one, once its head was passed on
+
+    def _to_client(self, data: bytes) -> None:
+        if data:
+            self.record.bytes_out += len(data)
+            self._client.send(data)
+
+    def _connection_value(self, keep: bool) -> bytes:
+        if not keep:
+            return b"close"
+        return b"keep-alive" if self._request.version == 10 else b""
+
+    def _answer(self, status: int, code: str) -> None:
+        """Answer in place of a backend."""
+        self._drop_upstream()
+        if self._response is not None:
+            self._break(code)
+            return
+        keep = (
+            status in _CLIENT_INNOCENT
+            and self._body.done
+            and self._request.keep_alive
+            and not self.worker.draining
+        )
+        self.record.status = status
+        self._to_client(
+            answer(
+                status,
+                connection=self._connection_value(keep),
+                retry_after_s=self.worker.plan.retry_after_s if status == 503 else 0,
+                bodyless=self._request.method == b"HEAD",
+            )
+        )
+        self._over(code, keep=keep, linger=True)
+
+    def _break(self, code: str) -> None:
+        """End so that the client cannot take what it got for the whole."""
+        self._drop_upstream()
+        self._client.reset()
+        self._over(code, keep=False, linger=False)
+
+    def _over(self, code: str, *, keep: bool, linger: bool) -> None:
+        if not self.ended:
+            self.end(code)
+            self._client.exchange_over(keep=keep, linger=linger)
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.user = None
+            if not upstream.lost:
+                upstream.abort()

@@ -1,0 +1,115 @@
+"""Bodies: cut out of what arrives and framed anew for the other side.
+
+Nothing is done here; the exchange sends what these return.
+"""
+
+from fastlb.pure.chunked import LAST_CHUNK, ChunkDecoder, chunk
+from fastlb.pure.http1 import ParsedRequest, ParsedResponse
+
+# A longer request body is not kept for another try, nor read before there is a connection.
+_KEPT_MAX_BYTES = 65_536
+
+
+class RequestBody:
+    """The body of a request, on its way to a backend.
+
+    It is kept, framed, until a connection has taken it, and longer while it may have to be sent again.
+    """
+
+    __slots__ = ("_decoder", "_kept_bytes", "_left", "_pieces", "done")
+
+    def __init__(self, request: ParsedRequest) -> None:
+        self._left = request.length
+        self._decoder = ChunkDecoder() if request.framing == "chunked" else None
+        self._pieces: list[bytes] | None = []
+        self._kept_bytes = 0
+        self.done = not request.length and self._decoder is None
+
+    def take(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        """The part of the body in `data` framed for the backend; what is behind it; is it the end.
+
+        Raises: Refused for bad chunks.
+        """
+        piece, rest = self._cut(data)
+        if self._pieces is not None:
+            self._pieces.append(piece)
+            self._kept_bytes += len(piece)
+        return piece, rest, self.done
+
+    @property
+    def kept(self) -> bool:
+        """True while everything that was taken can be sent again."""
+        return self._pieces is not None
+
+    @property
+    def too_long_to_keep(self) -> bool:
+        """True once more has come than may be kept."""
+        return self._kept_bytes > _KEPT_MAX_BYTES
+
+    def all_kept(self) -> bytes:
+        """Everything that was taken."""
+        return b"".join(self._pieces or ())
+
+    def forget(self) -> None:
+        """It will not be sent again."""
+        self._pieces = None
+
+    def _cut(self, data: bytes) -> tuple[bytes, bytes]:
+        decoder = self._decoder
+        if decoder is None:
+            piece = data[: self._left]
+            self._left -= len(piece)
+            self.done = not self._left
+            return piece, data[len(piece) :]
+        piece = chunk(decoder.feed(data))
+        if decoder.done:
+            self.done = True
+            piece += LAST_CHUNK
+        return piece, decoder.rest
+
+
+class ResponseBody:
+    """The body of a response, on its way to a client that speaks HTTP/1.0 or 1.1.
+
+    `chunked`: how the client gets it. `delimited`: the client sees where it ends.
+    """
+
+    __slots__ = ("_decoder", "_framing", "_left", "chunked", "delimited")
+
+    def __init__(self, response: ParsedResponse, client_version: int) -> None:
+        self._framing = response.framing
+        self._left = response.length
+        self._decoder = ChunkDecoder() if response.framing == "chunked" else None
+        has_length = response.framing in ("none", "length")
+        self.chunked = not has_length and client_version == 11
+        self.delimited = has_length or self.chunked
+
+    def take(self, data: bytes) -> tuple[bytes, bool, bool]:
+        """The body bytes in `data` framed for the client; is it the end; is there more behind it.
+
+        Raises: Refused for bad chunks.
+        """
+        if self._framing == "length":
+            piece = data[: self._left]
+            self._left -= len(piece)
+            return piece, not self._left, len(data) > len(piece)
+        if self._framing == "none":
+            return b"", True, bool(data)
+        decoder = self._decoder
+        if decoder is None:
+            return chunk(data) if self.chunked else data, False, False
+        piece = decoder.feed(data)
+        if self.chunked:
+            piece = chunk(piece)
+            if decoder.done:
+                piece += LAST_CHUNK
+        return piece, decoder.done, bool(decoder.rest)
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """True if the end of the connection is the end of the body (RFC 9112 6.3)."""
+        return self._framing == "close"
+
+    def last(self) -> bytes:
+        """What the client gets at the end of the connection, if that is the end of the body."""
+        return LAST_CHUNK if self.chunked else b""

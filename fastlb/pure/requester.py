@@ -1,0 +1,47 @@
+"""The client connection as its exchange sees it, and what the connection sees of its exchange.
+
+With this between them neither of the two rooms imports the other.
+"""
+
+import socket
+from typing import Protocol
+
+from fastlb.pure.connection import Connection
+from fastlb.pure.timers import Deadline
+
+
+class ClientUser(Protocol):
+    """What a client connection works for: an HTTP exchange, or the relay of a tunnel."""
+
+    def client_data(self, data: bytes) -> bytes | None:
+        """Take what arrived. Returns: what belongs to the next request, if anything."""
+
+    def client_eof(self) -> None: ...
+    def client_lost(self, error: Exception | None) -> None: ...
+    def client_full(self) -> None: ...
+    def client_drained(self) -> None: ...
+    def expired(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Requester(Connection):
+    """A client connection that has asked for something.
+
+    `forwarded`: what is said about the client in each of its requests. `deadline`: the one timer
+    of the connection and of its exchange.
+    """
+
+    __slots__ = ("deadline", "forwarded")
+
+    def __init__(self, sock: socket.socket, forwarded: bytes, deadline: Deadline) -> None:
+        super().__init__(sock)
+        self.forwarded = forwarded
+        self.deadline = deadline
+
+    def exchange_over(self, *, keep: bool, linger: bool) -> None:
+        """The exchange has ended: go on with the next request, or close."""
+        raise NotImplementedError
+
+    def tunnel(self, relay: ClientUser) -> bytes:
+        """Work for `relay` until `exchange_over`. Returns: what was received behind the request."""
+        raise NotImplementedError
