@@ -83,14 +83,15 @@ class PureEngine:
         if self._worker is None:
             return Ledger()
         worker, accounts = self._worker, self._worker.accounts
+        bytes_in, bytes_out = worker.bytes_moved()
         return Ledger(
             clients=len(worker.clients),
             queued=worker.balancer.waiting,
             accepted=accounts.accepted,
             exchanges=accounts.exchanges,
             retries=accounts.retries,
-            bytes_in=accounts.bytes_in,
-            bytes_out=accounts.bytes_out,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
             access_dropped=accounts.dropped,
             statuses=tuple(accounts.statuses),
             backends=tuple(

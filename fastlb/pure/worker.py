@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from fastlb.model.address import Address
@@ -11,7 +10,7 @@ from fastlb.model.errors import ConfigError
 from fastlb.model.events import EventKind
 from fastlb.model.limits import BACKENDS_MAX
 from fastlb.model.plan import Plan
-from fastlb.pure.accounting import Accounts
+from fastlb.pure.accounting import Accounts, Record
 from fastlb.pure.balancer import Balancer
 from fastlb.pure.upstream import Backend, Roster
 
@@ -27,9 +26,10 @@ class Client(Protocol):
 
 
 class Counted(Protocol):
-    """An exchange, as the worker sees it: the slot it holds a unit of, or -1."""
+    """An exchange, as the worker sees it: the slot it holds a unit of, or -1, and its bytes so far."""
 
     slot: int
+    record: Record
 
 
 class Worker:
@@ -50,7 +50,7 @@ class Worker:
         self.roster = Roster()
         self.draining = False
         self.on_room: list[Callable[[], None]] = []  # told when a client has left
-        self._quiet = asyncio.Event()
+        self._quiet: asyncio.Future[None] = loop.create_future()  # done: nothing is open
 
     # --- backends ---------------------------------------------------------------------------
 
@@ -120,13 +120,21 @@ class Worker:
         """An exchange is over."""
         self._tell_if_quiet()
 
+    def bytes_moved(self) -> tuple[int, int]:
+        """Bytes from and to clients so far, those of open exchanges included. Cost: O(open exchanges)."""
+        records = [exchange.record for exchange in self.exchanges]
+        return (
+            self.accounts.bytes_in + sum(record.bytes_in for record in records),
+            self.accounts.bytes_out + sum(record.bytes_out for record in records),
+        )
+
     async def wait_quiet(self, timeout_s: float) -> None:
         """Wait until no client connection and no exchange is left, at most `timeout_s`."""
-        self._quiet.clear()
+        if self._quiet.done():
+            self._quiet = self.loop.create_future()
         self._tell_if_quiet()
-        if not self._quiet.is_set():
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), timeout_s)
+        # Not wait_for(): before Python 3.12 it forgets a cancellation that meets the result.
+        await asyncio.wait({self._quiet}, timeout=timeout_s)
 
     async def wait_closed(self) -> None:
         """Wait for the loop to close every socket, which it does in its next turns."""
@@ -152,5 +160,5 @@ class Worker:
             connection.abort()
 
     def _tell_if_quiet(self) -> None:
-        if not self.clients and not self.exchanges:
-            self._quiet.set()
+        if not self.clients and not self.exchanges and not self._quiet.done():
+            self._quiet.set_result(None)
