@@ -94,7 +94,8 @@ class Engine(Protocol):
 
     def open_listener(self, sock: socket.socket, mode: Mode) -> None:
         """Accept from a listening, non-blocking socket. The engine takes a duplicate of it and
-        the caller may close its own."""
+        the caller may close its own. If the socket has SO_REUSEPORT, set after bind() and before
+        listen(), every worker gets an accept queue of its own and so its share of the clients."""
 
     async def drain(self, timeout_s: float) -> bool:
         """Stop accepting, close idle clients, let open exchanges finish.

@@ -492,14 +492,12 @@ cdef class NativeEngine:
 def accept_queues(sock, count: int) -> list[int]:
     """Descriptors of `count` accept queues for the address of `sock`, the first with what it holds.
 
-    TCP: one socket for each worker (SO_REUSEPORT), because one shared queue goes to whichever
-    worker sleeps: with two workers and 64 keep-alive clients, one of them had all 64. The option
-    is set only now, so that binding an address in use has failed before. UNIX sockets have no
-    such option and share one queue.
+    With SO_REUSEPORT on `sock`: one socket for each worker, because one shared queue goes to
+    whichever worker sleeps: with two workers and 64 keep-alive clients, one of them had all 64.
+    Without it, as for every UNIX socket, they share one queue.
     """
-    if sock.family == socket.AF_UNIX or count == 1:
+    if sock.family == socket.AF_UNIX or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
         return [os.dup(sock.fileno()) for _ in range(count)]
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     queues = [os.dup(sock.fileno())]
     try:
         for _ in range(count - 1):
@@ -516,6 +514,7 @@ def another_queue(sock) -> int:
     """A socket like `sock` that shares its address. Raises OSError."""
     with socket.socket(sock.family, sock.type) as other:
         other.setblocking(False)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if sock.family == socket.AF_INET6:

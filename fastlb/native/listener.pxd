@@ -1,7 +1,7 @@
 """Accepting clients.
 
 Every worker has an accept queue of its own (SO_REUSEPORT), except for UNIX sockets, whose one
-queue all workers share: EPOLLEXCLUSIVE wakes one of them. Before a queue is closed it is emptied,
+queue all workers share; there EPOLLEXCLUSIVE wakes one of them. Before a queue is closed it is emptied,
 so that who waits in it is served and not reset.
 """
 

@@ -18,10 +18,14 @@ def threads_run_ns(pid: int) -> dict[str, int]:
     return {task.name: int((task / "schedstat").read_text().split()[0]) for task in tasks}
 
 
-def test_every_worker_serves_its_share_of_the_clients(fastlb, backend, engine):
+def test_every_worker_serves_its_share_of_the_clients(backend, fastlb, engine):
     """Keep-alive clients stay where they were accepted: one worker with all of them would leave
     the other cores idle."""
     running = fastlb(backend(answering(OK)).label, flags=("--workers", str(WORKERS)))
+    # Who connects before anything is accepted waits in the first worker's queue.
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as first:
+        first.sendall(GET)
+        assert first.recv(4096).endswith(b"ok")
     clients = [socket.create_connection(("127.0.0.1", running.port), timeout=10) for _ in range(CLIENTS)]
     before = threads_run_ns(running.process.pid)
     for _ in range(10):
