@@ -7,6 +7,7 @@ Facts about asyncio and uvloop transports that this file depends on:
   with a time of 0 (socket(7)) or there are unread bytes;
 - when eof_received() returns True the reading stops and the writing goes on; resume_reading()
   after that would report the end a second time;
+- so a reset that comes behind a FIN is seen only by a write, or by asking the socket;
 - the descriptor is closed after connection_lost() has returned, so it can still be read there.
 """
 
@@ -74,6 +75,13 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close now; what is buffered is lost."""
         self.transport.abort()
+
+    def was_reset(self) -> bool:
+        """True if the peer has reset the connection since this was last asked (SO_ERROR, socket(7))."""
+        try:
+            return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+        except OSError:  # it is closed
+            return False
 
     def reset(self) -> None:
         """Close now with RST, so that the peer cannot take the end for a clean one."""

@@ -5,6 +5,7 @@ The end of one direction is passed on as FIN behind what is buffered, and the ot
 A reader that stalls stops the sender: at most one write buffer and one read are held for it.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,9 @@ from fastlb.pure.accounting import Record
 from fastlb.pure.connection import Connection
 from fastlb.pure.timers import Deadline
 from fastlb.pure.upstream import UpstreamConnection
+
+# How often a side that has sent FIN is asked whether a reset has followed.
+_RESET_CHECK_S = 0.25
 
 
 class Relay:
@@ -30,6 +34,7 @@ class Relay:
         "_fin_s",
         "_idle_s",
         "_record",
+        "_reset_check",
         "_upstream",
         "_upstream_lost",
     )
@@ -55,6 +60,7 @@ class Relay:
         self._code = "--"
         self._client_lost = False
         self._upstream_lost = False
+        self._reset_check: asyncio.TimerHandle | None = None
 
     def start(self, from_client: bytes, from_upstream: bytes) -> None:
         """Begin with what was read before; `from_client` is counted already."""
@@ -145,6 +151,23 @@ class Relay:
         if self._client.eof and self._upstream.eof:
             self._client.close()
             self._upstream.close()
+        elif self._reset_check is None:
+            self._check_later()
+
+    def _check_later(self) -> None:
+        self._reset_check = self._upstream.backend.loop.call_later(_RESET_CHECK_S, self._check_reset)
+
+    def _check_reset(self) -> None:
+        """Who has sent FIN can still vanish; nothing is read there any more that would tell."""
+        if self._client_lost or self._upstream_lost or (self._client.eof and self._upstream.eof):
+            return
+        gone, code = (self._client, "CD") if self._client.eof else (self._upstream, "SD")
+        if gone.was_reset():
+            self._code = code
+            self._client.reset()
+            self._upstream.reset()
+        else:
+            self._check_later()
 
     def _side_lost(self, error: Exception | None, code: str, other: Connection) -> None:
         if error is not None:
@@ -153,4 +176,6 @@ class Relay:
             other.reset()
         if self._client_lost and self._upstream_lost:
             self._deadline.clear()
+            if self._reset_check is not None:
+                self._reset_check.cancel()
             self._ended(self._code)
