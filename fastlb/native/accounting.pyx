@@ -163,7 +163,7 @@ cdef inline void put_number(line_t* line, uint64_t value) noexcept nogil:
     cdef int at = 20
     while True:
         at -= 1
-        digits[at] = <char> (48 + value % 10)
+        digits[at] = <char> (c'0' + value % 10)
         value //= 10
         if value == 0:
             break
@@ -173,7 +173,7 @@ cdef inline void put_number(line_t* line, uint64_t value) noexcept nogil:
 cdef inline void put_padded(line_t* line, uint32_t value, int width) noexcept nogil:
     cdef int i
     for i in range(width - 1, -1, -1):
-        line.text[line.at + i] = <char> (48 + value % 10)
+        line.text[line.at + i] = <char> (c'0' + value % 10)
         value //= 10
     line.at += width
 
@@ -185,13 +185,13 @@ cdef void put_string(line_t* line, const char* text, size_t len, bint as_json) n
     if not as_json:
         put(line, text, len)
         return
-    put_char(line, 34)
+    put_char(line, c'"')
     for i in range(len):
         c = text[i]
-        if c == 34 or c == 92:
-            put_char(line, 92)
+        if c == c'"' or c == c'\\':
+            put_char(line, c'\\')
         put_char(line, c)
-    put_char(line, 34)
+    put_char(line, c'"')
 
 
 cdef inline void put_none(line_t* line, bint as_json) noexcept nogil:
@@ -214,20 +214,20 @@ cdef void put_time(line_t* line, second_t* cached, uint64_t wall_ns) noexcept no
         part.text = cached.text
         part.at = 0
         put_padded(&part, parts.tm_year + 1900, 4)
-        put_char(&part, 45)
+        put_char(&part, c'-')
         put_padded(&part, parts.tm_mon + 1, 2)
-        put_char(&part, 45)
+        put_char(&part, c'-')
         put_padded(&part, parts.tm_mday, 2)
-        put_char(&part, 84)
+        put_char(&part, c'T')
         put_padded(&part, parts.tm_hour, 2)
-        put_char(&part, 58)
+        put_char(&part, c':')
         put_padded(&part, parts.tm_min, 2)
-        put_char(&part, 58)
+        put_char(&part, c':')
         put_padded(&part, parts.tm_sec, 2)
     put(line, cached.text, 19)
-    put_char(line, 46)
+    put_char(line, c'.')
     put_padded(line, <uint32_t> (wall_ns // 1000 % 1_000_000), 6)
-    put_char(line, 90)
+    put_char(line, c'Z')
 
 
 cdef inline void put_key(line_t* line, const char* key, bint as_json) noexcept nogil:
@@ -235,7 +235,7 @@ cdef inline void put_key(line_t* line, const char* key, bint as_json) noexcept n
     if as_json:
         put_text(line, key)
     else:
-        put_char(line, 32)
+        put_char(line, c' ')
 
 
 cdef inline void put_us(line_t* line, const char* key, int64_t value, bint as_json) noexcept nogil:
@@ -258,14 +258,14 @@ cdef void put_record(line_t* line, const record_t* record, const char* label, si
     put_text(line, "\",\"client\":" if as_json else " ")
     address.text = peer
     address.at = 0
-    v6 = memchr(record.peer, 58, record.peer_len) != NULL
+    v6 = memchr(record.peer, c':', record.peer_len) != NULL
     if v6:
-        put_char(&address, 91)
+        put_char(&address, c'[')
     put(&address, record.peer, record.peer_len)
     if v6:
-        put_char(&address, 93)
+        put_char(&address, c']')
     if record.port:
-        put_char(&address, 58)
+        put_char(&address, c':')
         put_number(&address, record.port)
     put_string(line, peer, address.at, as_json)
     put_key(line, ",\"method\":", as_json)
@@ -301,8 +301,8 @@ cdef void put_record(line_t* line, const record_t* record, const char* label, si
     code[1] = record.phase
     put_string(line, code, 2, as_json)
     if as_json:
-        put_char(line, 125)
-    put_char(line, 10)
+        put_char(line, c'}')
+    put_char(line, c'\n')
 
 
 cdef enum:

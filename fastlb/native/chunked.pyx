@@ -20,11 +20,11 @@ cdef enum:
 
 
 cdef inline int hex_digit(uint8_t c) noexcept nogil:
-    if 48 <= c <= 57:
-        return c - 48
+    if c'0' <= c <= c'9':
+        return c - c'0'
     c |= 32
-    if 97 <= c <= 102:
-        return c - 87
+    if c'a' <= c <= c'f':
+        return c - c'a' + 10
     return -1
 
 
@@ -65,7 +65,7 @@ cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t*
                 half.chunk_state = CHUNK_BAD
             elif c == CR:
                 half.chunk_state = CHUNK_SIZE_LF
-            elif c == 59:
+            elif c == c';':
                 half.chunk_state = CHUNK_EXTENSION
             else:
                 half.chunk_state = CHUNK_BAD
@@ -105,7 +105,7 @@ cdef void trailer_step(half_t* half, uint8_t c) noexcept nogil:
         else:
             half.chunk_state = CHUNK_TRAILER_NAME if SCAN_TOKEN[c] else CHUNK_BAD
     elif half.chunk_state == CHUNK_TRAILER_NAME:
-        if c == 58:
+        if c == c':':
             half.chunk_state = CHUNK_TRAILER_VALUE
         elif not SCAN_TOKEN[c]:
             half.chunk_state = CHUNK_BAD

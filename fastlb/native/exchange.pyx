@@ -44,7 +44,7 @@ cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t 
     exchange.record.start_ns = client.since_ns
     exchange.record.slot = -1
     exchange.record.queue_us = exchange.record.connect_us = exchange.record.first_byte_us = -1
-    exchange.record.who = exchange.record.phase = 45
+    exchange.record.who = exchange.record.phase = c'-'
     exchange.record.port = client.port
     exchange.record.peer_len = client.peer_len
     memcpy(exchange.record.peer, client.peer, client.peer_len)
@@ -241,7 +241,7 @@ cdef void exchange_drop_upstream(worker_t* worker, exchange_t* exchange, bint re
 
 cdef void exchange_end_code(exchange_t* exchange, char who, char phase) noexcept nogil:
     """Who ended the exchange, and when. The first one to say so is right."""
-    if exchange.record.who == 45:
+    if exchange.record.who == c'-':
         exchange.record.who = who
         exchange.record.phase = phase
 
@@ -249,10 +249,10 @@ cdef void exchange_end_code(exchange_t* exchange, char who, char phase) noexcept
 cdef char exchange_phase_letter(exchange_t* exchange) noexcept nogil:
     cdef const char* letters = "RQCHD"
     if exchange.phase == PHASE_HEAD and not exchange.request.source_done:
-        return 68                                  # D: the request's body is under way
+        return c'D'                      # the request's body is under way
     if exchange.phase == PHASE_DATA and exchange.response.source_done:
-        return 76                                  # L: the rest of the answer is under way
-    return letters[exchange.phase] if exchange.phase <= PHASE_DATA else 45
+        return c'L'                      # the rest of the answer is under way
+    return letters[exchange.phase] if exchange.phase <= PHASE_DATA else c'-'
 
 
 cdef void exchange_later(worker_t* worker, exchange_t* exchange) noexcept nogil:

@@ -145,16 +145,16 @@ cdef int version_parse(head_t* head, const uint8_t* text, uint32_t len, const ui
             if at[i] != <uint8_t> prefix[i]:
                 return 400
         elif i == 6:
-            if at[i] != 46:
+            if at[i] != c'.':
                 return 400
-        elif not 48 <= at[i] <= 57:
+        elif not c'0' <= at[i] <= c'9':
             return 400
     outcome = line_end(head, text, len, at + 8, next_at)
     if outcome != HEAD_DONE:
         return outcome
-    if at[5] != 49 or at[7] > 49:
+    if at[5] != c'1' or at[7] > c'1':
         return 505
-    head.version = 10 + (at[7] - 48)
+    head.version = 10 + (at[7] - c'0')
     return HEAD_DONE
 
 
@@ -171,15 +171,15 @@ cdef int status_line_parse(head_t* head, const uint8_t* text, uint32_t len,
             if text[i] != <uint8_t> prefix[i]:
                 return 502
         elif i == 7:
-            if text[i] != 48 and text[i] != 49:
+            if text[i] != c'0' and text[i] != c'1':
                 return 502
         elif i == 8:
             if text[i] != SP:
                 return 502
-        elif not 48 <= text[i] <= 57:
+        elif not c'0' <= text[i] <= c'9':
             return 502
-    head.version = 10 + (text[7] - 48)
-    head.status = (text[9] - 48) * 100 + (text[10] - 48) * 10 + (text[11] - 48)
+    head.version = 10 + (text[7] - c'0')
+    head.status = (text[9] - c'0') * 100 + (text[10] - c'0') * 10 + (text[11] - c'0')
     if head.status < 100 or head.status > 599:
         return 502
     at = text + 12
@@ -211,7 +211,7 @@ cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
     at = scan_token(line, end)
     if at == end:
         return HEAD_MORE
-    if at[0] != 58 or at == line or at - line > 65535:        # a colon right behind the name
+    if at[0] != c':' or at == line or at - line > 65535:        # a colon right behind the name
         return bad(head)
     if head.field_count >= limits.fields or head.field_count >= FIELDS_MAX:
         return too_large(head, 431)
@@ -290,7 +290,7 @@ cdef inline uint32_t list_item(const uint8_t* text, uint32_t at, uint32_t end, u
     """
     cdef uint32_t stop = at
     cdef uint32_t first = at
-    while stop < end and text[stop] != 44:
+    while stop < end and text[stop] != c',':
         stop += 1
     at = stop + 1
     while first < stop and (text[first] == SP or text[first] == TAB):
@@ -333,9 +333,9 @@ cdef int length_read(head_t* head, const field_t* field, const uint8_t* text) no
             return bad(head)
         value = 0
         for i in range(item_len):
-            if not 48 <= text[item_at + i] <= 57:
+            if not c'0' <= text[item_at + i] <= c'9':
                 return bad(head)
-            value = value * 10 + (text[item_at + i] - 48)
+            value = value * 10 + (text[item_at + i] - c'0')
         if value > CONTENT_LENGTH_MAX:
             return bad(head)
         if head.flags & HEAD_HAS_LENGTH:
@@ -384,7 +384,7 @@ cdef bint head_names_field(const head_t* head, const uint8_t* text, const field_
             for k in range(item_len):
                 a = text[item_at + k]
                 b = text[field.name_at + k]
-                if a != b and not ((a ^ b) == 32 and 97 <= (a | 32) <= 122):
+                if a != b and not ((a ^ b) == 32 and c'a' <= (a | 32) <= c'z'):
                     break
             else:
                 return True
@@ -433,9 +433,9 @@ cdef int request_check(head_t* head, const uint8_t* text) noexcept nogil:
 cdef uint8_t method_read(const uint8_t* name, uint32_t len) noexcept nogil:
     """Methods are case-sensitive (RFC 9110 9.1)."""
     if len == 3:
-        if name[0] == 71 and name[1] == 69 and name[2] == 84:
+        if bytes_are(name, "GET", 3):
             return METHOD_GET
-        if name[0] == 80 and name[1] == 85 and name[2] == 84:
+        if bytes_are(name, "PUT", 3):
             return METHOD_PUT
     elif len == 4:
         if bytes_are(name, "POST", 4):
@@ -468,29 +468,29 @@ cdef bint host_valid(const uint8_t* host, uint32_t len) noexcept nogil:
     cdef uint8_t c
     if len > HOST_MAX_BYTES:
         return False
-    if len and host[0] == 91:                                   # [v6]
+    if len and host[0] == c'[':                                   # [v6]
         i = 1
-        while i < len and host[i] != 93:
+        while i < len and host[i] != c']':
             c = host[i]
-            if not (48 <= c <= 58 or 97 <= (c | 32) <= 102 or c == 46):
+            if not (c'0' <= c <= c':' or c'a' <= (c | 32) <= c'f' or c == c'.'):
                 return False
             i += 1
         if i == len or i == 1:
             return False
         i += 1
-        if i < len and host[i] != 58:
+        if i < len and host[i] != c':':
             return False
-    while i < len and host[i] != 58:
+    while i < len and host[i] != c':':
         c = host[i]
-        if not SCAN_TOKEN[c] and c not in (40, 41, 44, 59, 61):  # sub-delims that are no tchar
+        if not SCAN_TOKEN[c] and c not in (c'(', c')', c',', c';', c'='):  # sub-delims that are no tchar
             return False
-        if c == 35 or c == 94 or c == 96 or c == 124:            # tchar, but not in reg-name
+        if c == c'#' or c == c'^' or c == c'`' or c == c'|':            # tchar, but not in reg-name
             return False
         i += 1
     if i < len:                                                  # the colon
         i += 1
         while i < len:
-            if not 48 <= host[i] <= 57:
+            if not c'0' <= host[i] <= c'9':
                 return False
             i += 1
     return True
@@ -500,13 +500,13 @@ cdef int target_check(head_t* head, const uint8_t* text) noexcept nogil:
     """origin-form, absolute-form of http, or `*` with OPTIONS (RFC 9112 3.2)."""
     cdef const uint8_t* target = text + head.target_at
     cdef uint32_t at = 7, len = head.target_len
-    if target[0] == 47:
+    if target[0] == c'/':
         return HEAD_DONE
-    if len == 1 and target[0] == 42 and head.method == METHOD_OPTIONS:
+    if len == 1 and target[0] == c'*' and head.method == METHOD_OPTIONS:
         return HEAD_DONE
     if len <= 7 or not scan_equal(target, "http://", 7):
         return 400
-    while at < len and target[at] != 47 and target[at] != 63:
+    while at < len and target[at] != c'/' and target[at] != c'?':
         at += 1
     if at == 7 or not host_valid(target + 7, at - 7):
         return 400

@@ -8,9 +8,8 @@ from fastlb.native.connection cimport connection_close, connection_linger, conne
 from fastlb.native.exchange cimport exchange_close, exchange_end_code, exchange_open
 from fastlb.native.http1 cimport HEAD_DONE, HEAD_MORE
 from fastlb.native.http_exchange cimport (
-    STATUS_CLIENT_GONE, WHO_CLIENT, WHO_CLIENT_TIMEOUT, WHO_POLICY, http_begin, http_client_changed,
-    http_describe, http_exchange_granted, http_exchange_resume, http_exchange_timeout, http_reply,
-    http_upstream_changed,
+    STATUS_CLIENT_GONE, http_begin, http_client_changed, http_describe, http_exchange_granted,
+    http_exchange_resume, http_exchange_timeout, http_reply, http_upstream_changed,
 )
 from fastlb.native.http_head cimport HEAD_EOF, HEAD_LOST, head_receive, received_t
 from fastlb.native.timers cimport timer_arm
@@ -68,7 +67,7 @@ cdef void client_left(worker_t* worker, connection_t* conn) noexcept nogil:
         if exchange != NULL:
             exchange.record.bytes_in = buffer_length(conn.inbox)
             exchange.record.status = STATUS_CLIENT_GONE
-            exchange_end_code(exchange, WHO_CLIENT, 82)
+            exchange_end_code(exchange, c'C', c'R')
             exchange_close(worker, exchange)
     connection_close(worker, conn)
 
@@ -85,7 +84,7 @@ cdef void refuse_head(worker_t* worker, connection_t* conn, received_t* found, i
     exchange.record.bytes_in = found.len
     if found.head.has_start_line:
         http_describe(exchange, found)
-    http_reply(worker, exchange, status, WHO_POLICY, 82)
+    http_reply(worker, exchange, status, c'P', c'R')
 
 
 cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
@@ -143,4 +142,4 @@ cdef void idle_timeout(worker_t* worker, connection_t* conn, int timer_class) no
         connection_close(worker, conn)
         return
     exchange.record.bytes_in = buffer_length(conn.inbox)
-    http_reply(worker, exchange, 408, WHO_CLIENT_TIMEOUT, 82)
+    http_reply(worker, exchange, 408, c'c', c'R')

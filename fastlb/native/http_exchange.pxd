@@ -18,14 +18,7 @@ from libc.stdint cimport uint32_t
 from fastlb.native.http_head cimport received_t
 from fastlb.native.types cimport connection_t, exchange_t, worker_t
 
-# Who ended an exchange: the first letter of its code (model/ledger.py).
 cdef enum:
-    WHO_CLIENT = 67              # C
-    WHO_CLIENT_TIMEOUT = 99      # c
-    WHO_SERVER = 83              # S
-    WHO_SERVER_TIMEOUT = 115     # s
-    WHO_POLICY = 80              # P
-    WHO_RESOURCE = 82            # R
     STATUS_CLIENT_GONE = 499     # only in the log
 
 cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) noexcept nogil

@@ -64,7 +64,7 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     framing = head_request_framing(head)
     relay_open(&exchange.request, conn, NULL, framing, head.content_length, framing == FRAME_CHUNKED)
     if not request_write(worker, exchange, found):
-        http_reply(worker, exchange, 400, WHO_POLICY, 82)
+        http_reply(worker, exchange, 400, c'P', c'R')
         return
     settle(worker, exchange, exchange_dispatch(worker, exchange))
 
@@ -195,9 +195,9 @@ cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
         if exchange.phase == PHASE_HEAD:
             response_receive(worker, exchange)       # its answer, or the news that there is none
     elif half.error_side == SIDE_MESSAGE and not exchange.flags & X_ANSWERED:
-        http_reply(worker, exchange, 400, WHO_POLICY, 72)
+        http_reply(worker, exchange, 400, c'P', c'H')
     else:
-        http_abort(worker, exchange, WHO_POLICY if half.error_side == SIDE_MESSAGE else WHO_CLIENT,
+        http_abort(worker, exchange, c'P' if half.error_side == SIDE_MESSAGE else c'C',
                    exchange_phase_letter(exchange))
 
 
@@ -207,10 +207,10 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
         tcp_pump(worker, exchange)
         return
     if events & (EPOLLHUP | EPOLLERR):
-        http_abort(worker, exchange, WHO_CLIENT, exchange_phase_letter(exchange))
+        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
     if events & EPOLLRDHUP and exchange.request.source_done and not exchange.response.source_done:
-        http_abort(worker, exchange, WHO_CLIENT, exchange_phase_letter(exchange))
+        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
     if exchange.phase >= PHASE_HEAD and not exchange.request.source_done:
         pump_both(worker, exchange)
@@ -272,9 +272,9 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
         settle(worker, exchange, exchange_dispatch(worker, exchange))
         return
     if exchange.flags & X_ANSWERED:
-        http_abort(worker, exchange, WHO_SERVER, 72)
+        http_abort(worker, exchange, c'S', c'H')
     else:
-        http_reply(worker, exchange, 502, WHO_SERVER, 72)
+        http_reply(worker, exchange, 502, c'S', c'H')
 
 
 cdef void retry_fresh(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -319,9 +319,9 @@ cdef void response_invalid(worker_t* worker, exchange_t* exchange) noexcept nogi
     account_failure(worker, exchange, EVENT_BACKEND_FAILED, 0)
     exchange_drop_upstream(worker, exchange, False)
     if exchange.flags & X_ANSWERED:
-        http_abort(worker, exchange, WHO_POLICY, 72)
+        http_abort(worker, exchange, c'P', c'H')
     else:
-        http_reply(worker, exchange, 502, WHO_POLICY, 72)
+        http_reply(worker, exchange, 502, c'P', c'H')
 
 
 cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
@@ -333,10 +333,10 @@ cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found
         exchange.record.bytes_out += piece.iov_len
         exchange.flags |= X_CONTINUED
         if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED:
-            http_abort(worker, exchange, WHO_CLIENT, 72)
+            http_abort(worker, exchange, c'C', c'H')
             return False
     if not head_consume(worker, exchange.upstream, found, found.head.bytes):
-        http_abort(worker, exchange, WHO_RESOURCE, 72)
+        http_abort(worker, exchange, c'R', c'H')
         return False
     return True
 
@@ -403,9 +403,9 @@ cdef void response_failed(worker_t* worker, exchange_t* exchange) noexcept nogil
     """Cut the client off, so that it sees that the response is not complete."""
     cdef half_t* half = &exchange.response
     if half.error_side == SIDE_TARGET:
-        http_abort(worker, exchange, WHO_CLIENT, exchange_phase_letter(exchange))
+        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
     else:
-        http_abort(worker, exchange, WHO_POLICY if half.error_side == SIDE_MESSAGE else WHO_SERVER, 68)
+        http_abort(worker, exchange, c'P' if half.error_side == SIDE_MESSAGE else c'S', c'D')
 
 
 cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
@@ -431,7 +431,7 @@ cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found
     timer_arm(worker, exchange.client, TIMER_TUNNEL)
     if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED \
             or not head_consume(worker, exchange.upstream, found, found.head.bytes):
-        tcp_abort(worker, exchange, WHO_CLIENT, 68)
+        tcp_abort(worker, exchange, c'C', c'D')
         return
     tcp_pump(worker, exchange)
 
@@ -493,26 +493,26 @@ cdef step_t connection_send_to(worker_t* worker, exchange_t* exchange, iovec* pi
 cdef void reply_unavailable(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """No backend took the request: say why."""
     if exchange.failure == FAIL_REFUSED:
-        http_reply(worker, exchange, 502, WHO_SERVER, 67)
+        http_reply(worker, exchange, 502, c'S', c'C')
     elif exchange.failure == FAIL_BROKEN:
-        http_reply(worker, exchange, 502, WHO_SERVER, 72)
+        http_reply(worker, exchange, 502, c'S', c'H')
     elif exchange.failure == FAIL_TIMEOUT:
-        http_reply(worker, exchange, 504, WHO_SERVER_TIMEOUT, 67)
+        http_reply(worker, exchange, 504, c's', c'C')
     elif exchange.failure == FAIL_LOCAL:
-        http_reply(worker, exchange, 503, WHO_RESOURCE, 67)
+        http_reply(worker, exchange, 503, c'R', c'C')
     elif exchange.failure == FAIL_QUEUE_FULL:
-        http_reply(worker, exchange, 503, WHO_POLICY, 81)
+        http_reply(worker, exchange, 503, c'P', c'Q')
     elif exchange.failure == FAIL_QUEUE_TIMEOUT:
-        http_reply(worker, exchange, 503, WHO_SERVER_TIMEOUT, 81)
+        http_reply(worker, exchange, 503, c's', c'Q')
     else:
-        http_reply(worker, exchange, 503, WHO_SERVER, 67)
+        http_reply(worker, exchange, 503, c'S', c'C')
 
 
 cdef void http_abort(worker_t* worker, exchange_t* exchange, char who, char phase) noexcept nogil:
     """End the exchange and both its connections at once, with RST."""
     cdef connection_t* client = exchange.client
     exchange_end_code(exchange, who, phase)
-    if who == WHO_CLIENT and exchange.record.status == 0:
+    if who == c'C' and exchange.record.status == 0:
         exchange.record.status = STATUS_CLIENT_GONE
     exchange.phase = PHASE_DONE
     exchange_drop_upstream(worker, exchange, True)
@@ -541,14 +541,14 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
         settle(worker, exchange, exchange_connect_done(worker, exchange, ETIMEDOUT))
     elif timer_class == TIMER_RESPONSE:
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
-        http_reply(worker, exchange, 504, WHO_SERVER_TIMEOUT, 72)
+        http_reply(worker, exchange, 504, c's', c'H')
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         reply_unavailable(worker, exchange)
     elif exchange.flags & X_ANSWERED:
         # The target is slow if something waits for it, otherwise the backend has nothing more.
         http_abort(worker, exchange,
-                   WHO_CLIENT_TIMEOUT if exchange.client.outbox != NULL else WHO_SERVER_TIMEOUT,
+                   c'c' if exchange.client.outbox != NULL else c's',
                    exchange_phase_letter(exchange))
     else:
-        http_reply(worker, exchange, 408, WHO_CLIENT_TIMEOUT, 68)
+        http_reply(worker, exchange, 408, c'c', c'D')

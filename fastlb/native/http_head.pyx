@@ -119,7 +119,7 @@ cdef void put_number(pen_t* pen, uint64_t value) noexcept nogil:
     cdef int at = 20
     while True:
         at -= 1
-        digits[at] = <uint8_t> (48 + value % 10)
+        digits[at] = <uint8_t> (c'0' + value % 10)
         value //= 10
         if value == 0:
             break
@@ -206,7 +206,7 @@ cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* 
     pen.at = 0
     put(&pen, text + head.start_at, head.method_len)
     put_text(&pen, " ")
-    if head.target_len == 0 or (text[head.target_at] != 47 and head.flags & HEAD_ABSOLUTE):
+    if head.target_len == 0 or (text[head.target_at] != c'/' and head.flags & HEAD_ABSOLUTE):
         put_text(&pen, "*" if head.method == METHOD_OPTIONS and head.target_len == 0 else "/")
     put(&pen, text + head.target_at, head.target_len)
     put_text(&pen, " HTTP/1.1\r\n")

@@ -89,7 +89,6 @@ cdef extern from "<sys/socket.h>" nogil:
         MSG_NOSIGNAL
         MSG_DONTWAIT
         MSG_PEEK
-        MSG_MORE
     int socket(int domain, int type, int protocol)
     int connect(int fd, const sockaddr* address, socklen_t len)
     int accept4(int fd, sockaddr* address, socklen_t* len, int flags)
@@ -133,8 +132,6 @@ cdef extern from "<sys/un.h>" nogil:
 
 
 cdef extern from "<arpa/inet.h>" nogil:
-    enum:
-        INET6_ADDRSTRLEN
     const char* inet_ntop(int family, const void* address, char* into, socklen_t len)
     int inet_pton(int family, const char* text, void* into)
 
@@ -143,9 +140,7 @@ cdef extern from "<fcntl.h>" nogil:
     enum:
         SPLICE_F_MOVE
         SPLICE_F_NONBLOCK
-        SPLICE_F_MORE
         F_SETPIPE_SZ
-        F_DUPFD_CLOEXEC
         O_NONBLOCK
         O_CLOEXEC
     int fcntl(int fd, int command, ...)

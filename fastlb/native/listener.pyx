@@ -139,15 +139,15 @@ cdef void v4_write(connection_t* conn, const uint8_t* octets) noexcept nogil:
     for i in range(4):
         value = octets[i]
         if value >= 100:
-            conn.peer[at] = <char> (48 + value // 100)
+            conn.peer[at] = <char> (c'0' + value // 100)
             at += 1
         if value >= 10:
-            conn.peer[at] = <char> (48 + value // 10 % 10)
+            conn.peer[at] = <char> (c'0' + value // 10 % 10)
             at += 1
-        conn.peer[at] = <char> (48 + value % 10)
+        conn.peer[at] = <char> (c'0' + value % 10)
         at += 1
         if i < 3:
-            conn.peer[at] = 46
+            conn.peer[at] = c'.'
             at += 1
     conn.peer_len = <uint8_t> at
 

@@ -68,7 +68,7 @@ cdef void tcp_client_event(worker_t* worker, connection_t* conn, uint32_t events
     if exchange.phase == PHASE_DATA:
         tcp_pump(worker, exchange)
     elif conn.flags & CONN_BROKEN:
-        tcp_abort(worker, exchange, 67, exchange_phase_letter(exchange))
+        tcp_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
 
 
 cdef void tcp_upstream_event(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
@@ -104,10 +104,10 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         finish(worker, exchange)
         return
     if gone(exchange.client, &exchange.request):
-        tcp_abort(worker, exchange, 67, 68)
+        tcp_abort(worker, exchange, c'C', c'D')
         return
     if gone(exchange.upstream, &exchange.response):
-        tcp_abort(worker, exchange, 83, 68)
+        tcp_abort(worker, exchange, c'S', c'D')
         return
     account_progress(worker, exchange)
     if out == STEP_AGAIN or back == STEP_AGAIN:
@@ -148,7 +148,7 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
 cdef void broken(worker_t* worker, exchange_t* exchange, half_t* half) noexcept nogil:
     """A direction failed: find out whose fault it was."""
     cdef connection_t* guilty = half.source if half.error_side == SIDE_SOURCE else half.target
-    tcp_abort(worker, exchange, 67 if guilty == exchange.client else 83, 68)
+    tcp_abort(worker, exchange, c'C' if guilty == exchange.client else c'S', c'D')
 
 
 cdef void tcp_abort(worker_t* worker, exchange_t* exchange, char who, char phase) noexcept nogil:
@@ -170,8 +170,8 @@ cdef void tcp_timeout(worker_t* worker, connection_t* conn, int timer_class) noe
         exchange.failure = FAIL_QUEUE_TIMEOUT
         refuse(worker, exchange)
     elif exchange.response.shut:
-        tcp_abort(worker, exchange, 99, 68)          # c: the client never sent its FIN
+        tcp_abort(worker, exchange, c'c', c'D')      # the client never sent its FIN
     elif exchange.request.shut:
-        tcp_abort(worker, exchange, 115, 68)         # s: the backend never did
+        tcp_abort(worker, exchange, c's', c'D')      # the backend never did
     else:
-        tcp_abort(worker, exchange, 99, 68)
+        tcp_abort(worker, exchange, c'c', c'D')

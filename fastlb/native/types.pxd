@@ -132,9 +132,8 @@ cdef enum:
     X_ANSWERED = 2048        # bytes of a response went to the client
     X_READY = 4096           # in the worker's list of unfinished work
     X_WAITING = 8192         # in the balancer's queue
-    X_GRANTED = 16384        # taken out of it, and counted
-    X_REQUEST_LOST = 32768   # the backend stopped reading; its response may still come
-    X_CONTINUED = 65536      # an interim response went to the client
+    X_REQUEST_LOST = 16384   # the backend stopped reading; its response may still come
+    X_CONTINUED = 32768      # an interim response went to the client
 
 cdef enum:
     TRIES_MAX = 2
@@ -368,7 +367,6 @@ cdef struct worker_t:
     int epfd
     int wake_fd                  # eventfd; written by anyone
     uint64_t now_ns              # read once for each turn of the loop
-    uint64_t turn
     settings_t* settings
     void* balancer               # balancer_t, SHARED
     backend_t*** backends        # chunks of pointers by slot, SHARED

@@ -277,9 +277,9 @@ cdef void close_everything(worker_t* worker) noexcept nogil:
         if exchange.client == NULL:
             continue
         if exchange.flags & X_HTTP:
-            http_abort(worker, exchange, 75, exchange_phase_letter(exchange))
+            http_abort(worker, exchange, c'K', exchange_phase_letter(exchange))
         else:
-            tcp_abort(worker, exchange, 75, exchange_phase_letter(exchange))
+            tcp_abort(worker, exchange, c'K', exchange_phase_letter(exchange))
     for i in range(worker.connections.chunk_count * SLAB_CHUNK):
         conn = <connection_t*> slab_at(&worker.connections, i)
         if conn.role == ROLE_LISTENER:
