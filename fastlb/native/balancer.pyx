@@ -388,32 +388,36 @@ cdef bint balancer_unwait(balancer_t* b, waiter_t* waiter) noexcept nogil:
 
 
 cdef int balancer_grant(balancer_t* b) noexcept nogil:
-    """Give room that there is to the one who waits longest.
+    """Give room that there is to the one who waits longest and has not tried all of it.
 
     Returns: the id of the worker to wake; -1 if nobody waits or nothing has room.
+    Cost:    O(log n), plus one try for each waiter in front that was refused elsewhere.
     """
     cdef waiter_t* waiter
     cdef waiter_t** place
     cdef uint32_t in_flight = 0
-    cdef int picked
+    cdef int picked = ACQUIRE_NONE, worker_id = -1
     if b.queue_head == NULL:           # a stale look: whoever queues now asks for a grant itself
         return -1
     spin_lock(&b.lock)
     waiter = b.queue_head
-    picked = ACQUIRE_NONE
-    if waiter != NULL:
-        picked = acquire_locked(b, NULL, 0, &in_flight)
+    while waiter != NULL:
+        picked = acquire_locked(b, waiter.tried, waiter.tried_count, &in_flight)
+        if picked >= 0 or waiter.tried_count == 0:
+            break
+        waiter = waiter.next
     if picked >= 0:
         queue_remove(b, waiter)
         waiter.slot = <uint32_t> picked
         waiter.in_flight = in_flight
         waiter.next = NULL
-        place = &b.granted[waiter.worker_id]
+        worker_id = <int> waiter.worker_id
+        place = &b.granted[worker_id]
         while place[0] != NULL:
             place = &place[0].next
         place[0] = waiter
     spin_unlock(&b.lock)
-    return <int> waiter.worker_id if picked >= 0 else -1
+    return worker_id
 
 
 cdef waiter_t* balancer_granted(balancer_t* b, uint32_t worker_id) noexcept nogil:

@@ -107,7 +107,7 @@ cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexce
     while True:
         picked = balancer_acquire(<balancer_t*> worker.balancer, exchange.tried,
                                   exchange.tried_count, &in_flight)
-        if picked == ACQUIRE_FULL and exchange.tried_count == 0:
+        if picked == ACQUIRE_FULL:
             return queue(worker, exchange)
         if picked < 0:
             if exchange.tried_count == 0:
@@ -128,6 +128,8 @@ cdef dispatch_t queue(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef balancer_t* balancer = <balancer_t*> worker.balancer
     cdef int worker_id
     exchange.waiter.exchange = exchange
+    exchange.waiter.tried = exchange.tried
+    exchange.waiter.tried_count = exchange.tried_count
     exchange.waiter.worker_id = worker.id
     exchange.queued_ns = worker.now_ns
     if not balancer_wait(balancer, &exchange.waiter, worker.settings.queue_depth):
@@ -173,6 +175,8 @@ cdef dispatch_t exchange_connect(worker_t* worker, exchange_t* exchange) noexcep
     """A pooled connection (HTTP), or a fresh one, to the backend that was picked."""
     cdef connection_t* conn = NULL
     cdef int error = 0
+    if exchange.record.tries:
+        counter_add(&worker.ledger.retries, 1)
     exchange.record.tries += 1
     if exchange.flags & X_HTTP and not exchange.flags & X_RETRIED:
         conn = upstream_take(worker, exchange.backend,
@@ -220,7 +224,6 @@ cdef dispatch_t exchange_connect_done(worker_t* worker, exchange_t* exchange, in
     exchange_drop_upstream(worker, exchange, False)
     outcome = connect_failed(worker, exchange, error)
     if may_try_another(exchange):
-        counter_add(&worker.ledger.retries, 1)
         return exchange_dispatch(worker, exchange)
     return outcome
 

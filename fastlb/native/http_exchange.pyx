@@ -35,8 +35,8 @@ from fastlb.native.types cimport (
     SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER,
     TIMER_IDLE, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX, X_ANSWERED, X_CONTINUED,
     X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE,
-    X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_add, counter_clear_shared,
-    exchange_t, half_t, step_t, worker_t,
+    X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t,
+    half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
@@ -174,6 +174,7 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
     step = relay_pump(worker, &exchange.request)
     if exchange.request.moved_bytes != before:
         exchange.flags &= ~X_REPLAYABLE
+        account_progress(worker, exchange)
     if step == STEP_AGAIN:
         exchange_later(worker, exchange)
     if step == STEP_FAILED:
@@ -260,7 +261,6 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
     if again and reused and not exchange.flags & X_RETRIED and (untouched or exchange.flags & X_IDEMPOTENT):
         exchange.flags |= X_RETRIED
         exchange.replay_sent = 0
-        counter_add(&worker.ledger.retries, 1)
         retry_fresh(worker, exchange)
         return
     account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
@@ -268,7 +268,6 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
         exchange_release(worker, exchange)
         exchange.failure = FAIL_BROKEN
         exchange.replay_sent = 0
-        counter_add(&worker.ledger.retries, 1)
         settle(worker, exchange, exchange_dispatch(worker, exchange))
         return
     if exchange.flags & X_ANSWERED:

@@ -169,6 +169,8 @@ cdef struct waiter_t:
     waiter_t* prev
     waiter_t* next
     void* exchange
+    const int32_t* tried     # slots it must not be given
+    uint32_t tried_count
     uint32_t worker_id
     uint32_t slot
     uint32_t in_flight

@@ -1,6 +1,7 @@
 """TCP mode: bytes both ways, ends both ways, and bounded memory."""
 
 import hashlib
+import socket
 import threading
 from dataclasses import replace
 
@@ -324,3 +325,36 @@ def test_session_has_one_line(tcp, backend):
     assert (line["code"], line["tries"], line["in_flight"]) == ("--", 1, 1)
     assert line["client"].startswith("127.0.0.1:")
     assert 0 <= line["connect_us"] <= line["total_us"]
+
+
+@pytest.mark.parametrize("who", ["client", "backend"])
+def test_reset_behind_a_fin_ends_the_session_at_once(tcp, backend, who):
+    """Who has sent FIN can still vanish; waiting for the FIN time-out would keep its unit."""
+    gate = threading.Event()
+
+    def script(link):
+        if who == "backend":
+            link.exactly(1)
+            link.sock.shutdown(socket.SHUT_WR)
+        else:
+            link.rest()
+        gate.wait(20)
+        if who == "backend":
+            link.reset()
+
+    running = tcp(backend(script))
+    client = running.connect()
+    client.send(b"x")
+    if who == "client":
+        client.shut()
+        wait_until(lambda: running.ledger().backends[0].bytes_out == 1)
+        client.reset()
+    else:
+        assert client.ending() == "fin"
+        gate.set()
+    try:
+        running.wait_in_flight(0)
+    finally:
+        gate.set()
+
+    assert running.line()["code"] == ("CD" if who == "client" else "SD")

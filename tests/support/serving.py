@@ -102,6 +102,12 @@ def uvicorn_app(port: int = 0) -> Server:
     return Server([sys.executable, *line.split()], port)
 
 
+def one_write_app() -> Server:
+    """A server whose responses are never half sent, however it ends."""
+    port = free_port()
+    return Server([sys.executable, "one_write.py", str(port)], port)
+
+
 def flask_app(port: int = 0) -> Server:
     """The Flask application of this directory on gunicorn with threads and keep-alive."""
     port = port or free_port()

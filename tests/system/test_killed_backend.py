@@ -6,14 +6,15 @@ import threading
 import httpx
 import pytest
 
-from support.serving import uvicorn_app
+from support.serving import one_write_app
 from support.waiting import wait_until
 
 
 @pytest.fixture
 def three():
-    """Three real servers of this test's own."""
-    servers = [uvicorn_app() for _ in range(3)]
+    """Three servers of this test's own. Their responses are one write each: of a response whose
+    head has gone out nothing can be retried, and the test is about what can."""
+    servers = [one_write_app() for _ in range(3)]
     yield servers
     for server in servers:
         server.end(signal.SIGKILL)
