@@ -385,3 +385,30 @@ def test_no_backend_is_503_and_says_when_to_come_back(balance, backend):
     running.publish(running.plan)
     assert ask(client).status == 200
     assert (running.lines(2)[0]["code"], running.lines(2)[0]["backend"]) == ("SC", None)
+
+
+def test_retry_waits_for_a_backend_that_is_full(balance, backend, refused):
+    """Refused by one and no room at the other is no reason to fail: the queue is for that."""
+    gate = threading.Event()
+
+    def script(link):
+        while link.request() is not None:
+            assert gate.wait(10)
+            link.send(OK)
+
+    busy = backend(script)
+    running = balance(busy, refused, max_conns=[1, 0])
+    running.keep_only(0)
+    first = running.connect()
+    first.send(GET)
+    running.wait_in_flight(1)
+    running.keep_only(0, 1)
+    second = running.connect()
+    second.send(GET)
+    wait_until(lambda: running.ledger().queued == 1, "the retry queued")
+    gate.set()
+
+    assert first.response().status == 200
+    assert second.response().status == 200
+    line = running.lines(2)[1]
+    assert (line["tries"], line["backend"], line["code"]) == (2, busy.label, "--")
