@@ -24,7 +24,7 @@ cdef enum:
     SPLICE_AFTER_READS = 1        # full reads in a row of an unframed stream
     SPLICE_SMALL_BYTES = 8192     # a stream that has become small again has had so little
     SPLICE_SMALL_READS = 4        # so many times in a row
-    PIPE_BYTES = 1048576
+    PIPE_BYTES = 131072           # larger ones were seen to cost more: what they hold leaves the cache
     BUDGET_BYTES = 1048576        # for one half in one turn; then it is the others' turn
 
 
