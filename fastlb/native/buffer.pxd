@@ -1,21 +1,24 @@
-"""Memory for bytes in flight, in three sizes, from a pool of the worker's own.
+"""Memory for bytes in flight, in four sizes, from a pool of the worker's own.
 
-SMALL holds the usual request head; LARGE what one read may leave behind; WHOLE the longest head
-there may be with the fields that are added to it.
+SMALL holds the usual request head; LARGE most of what one read may leave behind; BODY a request
+that is kept for a retry, and a whole read; WHOLE the longest head there may be with the fields
+that are added to it.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 
-from fastlb.native.types cimport buffer_t, worker_t
+from fastlb.native.types cimport BUFFER_CLASSES, buffer_t, worker_t
 
 cdef enum:
     BUFFER_SMALL_BYTES = 2048
     BUFFER_LARGE_BYTES = 16384
+    BUFFER_BODY_BYTES = 81920
     BUFFER_WHOLE_BYTES = 147456
     BUFFER_KEPT_SMALL = 1024
     BUFFER_KEPT_LARGE = 64
+    BUFFER_KEPT_BODY = 16
     BUFFER_KEPT_WHOLE = 4
 
 
@@ -37,8 +40,11 @@ cdef inline buffer_t* buffer_take(worker_t* worker, size_t want_bytes) noexcept 
     elif want_bytes <= BUFFER_LARGE_BYTES:
         size_class = 1
         cap = BUFFER_LARGE_BYTES
-    elif want_bytes <= BUFFER_WHOLE_BYTES:
+    elif want_bytes <= BUFFER_BODY_BYTES:
         size_class = 2
+        cap = BUFFER_BODY_BYTES
+    elif want_bytes <= BUFFER_WHOLE_BYTES:
+        size_class = 3
         cap = BUFFER_WHOLE_BYTES
     else:
         return NULL
@@ -63,6 +69,8 @@ cdef inline void buffer_give(worker_t* worker, buffer_t* buffer) noexcept nogil:
     if size_class == 1:
         kept = BUFFER_KEPT_LARGE
     elif size_class == 2:
+        kept = BUFFER_KEPT_BODY
+    elif size_class == 3:
         kept = BUFFER_KEPT_WHOLE
     if worker.buffer_count[size_class] >= kept:
         free(buffer)
@@ -111,7 +119,7 @@ cdef inline void buffer_drop(worker_t* worker, buffer_t** place) noexcept nogil:
 cdef inline void buffer_pool_free(worker_t* worker) noexcept nogil:
     cdef uint32_t size_class
     cdef buffer_t* buffer
-    for size_class in range(3):
+    for size_class in range(BUFFER_CLASSES):
         while worker.buffers[size_class] != NULL:
             buffer = worker.buffers[size_class]
             worker.buffers[size_class] = buffer.next

@@ -121,6 +121,7 @@ cdef bint request_write(worker_t* worker, exchange_t* exchange, received_t* foun
     if half.rechunk and (body or half.source_done):
         buffer_append(worker, &exchange.replay, <uint8_t*> ends + (0 if body else 2),
                       (2 if body else 0) + (5 if half.source_done else 0))
+    half.keep = &exchange.replay
     return head_consume(worker, client, found, head_bytes + used)
 
 
@@ -173,7 +174,8 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         return
     step = relay_pump(worker, &exchange.request)
     if exchange.request.moved_bytes != before:
-        exchange.flags &= ~X_REPLAYABLE
+        if exchange.request.keep == NULL:
+            exchange.flags &= ~X_REPLAYABLE
         account_progress(worker, exchange)
     if step == STEP_AGAIN:
         exchange_later(worker, exchange)
@@ -359,8 +361,8 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
     exchange.flags |= X_ANSWERED
     counter_clear_shared(&exchange.backend.failed_in_a_row)
     timer_cancel(worker, upstream)
-    if exchange.request.source_done:
-        buffer_drop(worker, &exchange.replay)
+    exchange.request.keep = NULL
+    buffer_drop(worker, &exchange.replay)
     len = response_head_write(worker.frame, head, found.text, unknown_end and not to_http10,
                               exchange.flags & X_KEEP_CLIENT != 0, to_http10, False)
     exchange.record.bytes_out += len

@@ -24,6 +24,7 @@ cdef enum:
     SPLICE_AFTER_READS = 1        # full reads in a row of an unframed stream
     SPLICE_SMALL_BYTES = 8192     # a stream that has become small again has had so little
     SPLICE_SMALL_READS = 4        # so many times in a row
+    KEEP_MAX_BYTES = 65536        # of a request, for a retry
     PIPE_BYTES = 131072           # larger ones were seen to cost more: what they hold leaves the cache
     BUDGET_BYTES = 1048576        # for one half in one turn; then it is the others' turn
 
@@ -202,10 +203,24 @@ cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t l
         count += 1
     for i in range(1 if before_len else 0, count):
         half.moved_bytes += pieces[i].iov_len
+    keep_copy(worker, half, pieces, count)
     step = connection_send(worker, half.target, pieces, count)
     if step == STEP_FAILED:
         return failed(half, SIDE_TARGET, half.target.error)
     return step
+
+
+cdef void keep_copy(worker_t* worker, half_t* half, const iovec* pieces, uint32_t count) noexcept nogil:
+    """Keep what is sent as long as it is short enough to be sent once more."""
+    cdef uint32_t i
+    if half.keep == NULL:
+        return
+    for i in range(count):
+        if half.taken_bytes > KEEP_MAX_BYTES \
+                or not buffer_append(worker, half.keep, <const uint8_t*> pieces[i].iov_base,
+                                     pieces[i].iov_len):
+            half.keep = NULL
+            return
 
 
 # ---- splice ---------------------------------------------------------------------------------
@@ -261,6 +276,7 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
         if n >= 0 or errno != EINTR:
             break
     if n > 0:
+        half.keep = NULL                     # it never was in user space
         half.splicing = True
         half.piped_bytes += <uint32_t> n
         half.taken_bytes += <uint64_t> n

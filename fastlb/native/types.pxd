@@ -142,6 +142,7 @@ cdef enum:
     PEER_MAX_BYTES = 46
     SCRATCH_BYTES = 65536
     PIPES_MAX = 64
+    BUFFER_CLASSES = 4
     MAILBOX_LETTERS = 64
     WORKERS_LIMIT = 64
     EVENTS_PER_TURN = 256
@@ -231,6 +232,7 @@ cdef struct half_t:
     uint64_t remaining_bytes     # FRAME_LENGTH, and the rest of a chunk
     uint64_t taken_bytes         # read from the source for this message, framing included
     uint64_t moved_bytes         # handed to the target, framing included
+    buffer_t** keep              # a copy of all that is sent goes there, for a retry; or NULL
     uint32_t piped_bytes
     int pipe_r
     int pipe_w
@@ -381,8 +383,8 @@ cdef struct worker_t:
     exchange_t* ready_tail
     idle_list_t* idle            # by slot
     uint32_t idle_cap
-    buffer_t* buffers[3]
-    uint32_t buffer_count[3]
+    buffer_t* buffers[BUFFER_CLASSES]
+    uint32_t buffer_count[BUFFER_CLASSES]
     pipe_t pipes[PIPES_MAX]
     uint32_t pipe_count
     uint8_t* scratch             # SCRATCH_BYTES; holds what recv() brought until it is used

@@ -64,6 +64,20 @@ def test_idempotent_request_with_a_small_body_is_sent_again_whole(balance, backe
     assert [sent for _, _, sent in seen[1:]] == [body, body]
 
 
+def test_body_that_came_in_pieces_is_sent_again_whole(balance, backend):
+    """How the client's segments fell must not decide whether its request succeeds."""
+    seen = []
+    running = balance(backend(stale_after_one(seen)))
+    client = running.connect()
+    ask(client)
+    client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n" + b"x" * 10)
+    running.wait_in_flight(1)
+    client.send(b"y" * 19_990)
+
+    assert client.response("PUT").status == 200
+    assert [sent for _, _, sent in seen[1:]] == [b"x" * 10 + b"y" * 19_990] * 2
+
+
 @pytest.mark.parametrize("method", OTHER)
 @pytest.mark.parametrize("body", [b"", b"body"])
 def test_other_request_is_never_sent_twice(balance, backend, method, body):
