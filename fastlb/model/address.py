@@ -19,12 +19,20 @@ _UNIX_PATH_MAX_BYTES = 107
 class Address:
     """A place to listen or to connect to: `host` and `port`, or `path` for a UNIX socket.
 
+    Raises: ConfigError for a port or a path that no socket address can hold.
+
     An empty host with a port means every local address, IPv6 and IPv4.
     """
 
     host: str = ""
     port: int = 0
     path: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= _PORT_MAX:
+            raise ConfigError("address.port", self.port, f"from 0 to {_PORT_MAX}")
+        if self.path and ("\0" in self.path or not _is_utf8(self.path, _UNIX_PATH_MAX_BYTES)):
+            raise ConfigError("address.path", self.path, f"at most {_UNIX_PATH_MAX_BYTES} bytes of UTF-8")
 
     def __str__(self) -> str:
         if self.path:

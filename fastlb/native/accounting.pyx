@@ -7,7 +7,7 @@ Only what needs escaping beyond ASCII is unusual, and targets cannot hold it.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcpy, memset, strlen
 
 from fastlb.native.linux cimport gmtime_r, tm
@@ -306,9 +306,10 @@ cdef void put_record(line_t* line, const record_t* record, const char* label, si
 
 
 cdef enum:
-    # Punctuation, keys and numbers; a target or method may double when escaped.
-    LINE_MAX_BYTES = 1200
-    BATCH_RECORDS = 512
+    # Punctuation, keys and numbers, and a target and a method that double when escaped: 918. The
+    # label comes on top.
+    LINE_MAX_BYTES = 1024
+    BATCH_BYTES = 524288
 
 
 cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint as_json,
@@ -320,29 +321,32 @@ cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint a
     cdef list labels = labels_json if as_json else labels_text
     cdef list batches = []
     cdef bytes label
-    cdef int left
+    cdef size_t room = BATCH_BYTES, want
+    cdef char* grown
     cached.second = -1
-    line.text = <char*> malloc(BATCH_RECORDS * LINE_MAX_BYTES)
+    line.at = 0
+    line.text = <char*> malloc(room)
     if line.text == NULL:
         raise MemoryError
     try:
-        while True:
-            line.at = 0
-            left = BATCH_RECORDS
-            while left:
-                record = <const record_t*> ring_peek(ring)
-                if record == NULL:
-                    break
-                label = labels[record.slot] if 0 <= record.slot < len(labels) else b""
-                if PyBytes_GET_SIZE(label) > 300:
-                    label = b""
-                put_record(&line, record, PyBytes_AS_STRING(label), PyBytes_GET_SIZE(label),
-                           &cached, wall_offset_ns, as_json)
-                ring_advance(ring)
-                left -= 1
-            if line.at:
+        record = <const record_t*> ring_peek(ring)
+        while record != NULL:
+            label = labels[record.slot] if 0 <= record.slot < len(labels) else b""
+            want = LINE_MAX_BYTES + PyBytes_GET_SIZE(label)
+            if line.at + want > room:
                 batches.append(PyBytes_FromStringAndSize(line.text, line.at))
-            if left:
-                return b"".join(batches)
+                line.at = 0
+            if want > room:
+                grown = <char*> realloc(line.text, want)
+                if grown == NULL:
+                    raise MemoryError
+                line.text = grown
+                room = want
+            put_record(&line, record, PyBytes_AS_STRING(label), PyBytes_GET_SIZE(label),
+                       &cached, wall_offset_ns, as_json)
+            ring_advance(ring)
+            record = <const record_t*> ring_peek(ring)
+        batches.append(PyBytes_FromStringAndSize(line.text, line.at))
+        return b"".join(batches)
     finally:
         free(line.text)

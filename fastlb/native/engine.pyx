@@ -25,7 +25,7 @@ from fastlb.native.linux cimport (
 from fastlb.native.mailbox cimport mailbox_post, wake, wake_seen
 from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
-    LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, ROLE_FREE,
+    BACKENDS_CHUNK, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, ROLE_FREE,
     ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT,
     TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE,
     TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t, exchange_t, flag_read,
@@ -42,7 +42,6 @@ from fastlb.model.limits import BACKENDS_MAX
 from fastlb.model.plan import Plan
 
 cdef enum:
-    BACKENDS_CHUNK = 1024
     BACKENDS_CHUNKS = 64
 
 # Between two wake-ups of the control plane, so that a busy engine is read in batches.

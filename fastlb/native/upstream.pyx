@@ -12,13 +12,12 @@ from fastlb.native.linux cimport (
 )
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_CONNECTING, CONN_IDLE, CONN_NODELAY, CONN_READABLE, CONN_REUSED, CONN_TCP, ROLE_UPSTREAM,
-    TIMER_CONNECT, TIMER_POOL, backend_t, connection_t, counter_add_shared, flag_read, idle_list_t,
-    worker_t,
+    BACKENDS_CHUNK, CONN_CONNECTING, CONN_IDLE, CONN_NODELAY, CONN_READABLE, CONN_REUSED, CONN_TCP,
+    ROLE_UPSTREAM, TIMER_CONNECT, TIMER_POOL, backend_t, connection_t, counter_add_shared,
+    flag_read, idle_list_t, worker_t,
 )
 
 cdef enum:
-    BACKENDS_CHUNK = 1024
     IDLE_MAX = 512               # idle connections to one backend in one worker
 
 

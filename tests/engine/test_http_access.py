@@ -196,3 +196,17 @@ def test_ledger_counts_bytes_and_statuses(balance, backend):
     (counts,) = (b for b in ledger.backends if b.slot == running.slots[0])
     assert (counts.picked, counts.connects, counts.failures) == (2, 1, 0)
     assert counts.bytes_in == len(OK) + len(OK.replace(b"200 OK", b"404 Not Found"))
+
+
+def test_label_of_any_length_is_written_whole(balance, backend):
+    """Names are the user's; a long one must neither be lost nor spoil the lines around it."""
+    started = backend(answering(OK))
+    running = balance(started)
+    label = 'n"' * 400_000
+    running.add(started, label)
+    client = running.connect()
+    for _ in range(3):
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.response()
+
+    assert [line["backend"] for line in running.lines(3)] == [label] * 3

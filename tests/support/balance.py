@@ -172,10 +172,10 @@ class Balance:
         wait_until(lambda: sum(e.kind is kind for e in self.events()) >= count, f"{count} x {kind.value}")
         return [event for event in self._events if event.kind is kind]
 
-    def add(self, backend: Backend | Address) -> int:
-        """Add a backend to the engine and return its slot; the plan is not changed."""
+    def add(self, backend: Backend | Address, label: str = "") -> int:
+        """Add a backend, or label it anew, and return its slot; the plan is not changed."""
         address = backend.address if isinstance(backend, Backend) else backend
-        return self._loop.call(lambda: self.engine.add_backend(address, str(address)))
+        return self._loop.call(lambda: self.engine.add_backend(address, label or str(address)))
 
     def remove(self, slot: int) -> None:
         """Remove a backend that the plan does not name any more."""

@@ -88,3 +88,12 @@ def test_address_prints_as_it_is_written(text):
 def test_only_a_name_needs_resolving(text, numeric):
     """Engines take numeric addresses only; this is how the control plane tells them apart."""
     assert parse_backend(text).is_numeric is numeric
+
+
+@pytest.mark.parametrize(
+    "made", [{"path": "/" + "x" * 107}, {"path": "/a\0b"}, {"host": "::1", "port": 65_536}]
+)
+def test_what_no_socket_address_holds_is_refused_however_it_is_made(made):
+    """An engine copies it into a struct of fixed size."""
+    with pytest.raises(ConfigError):
+        Address(**made)
