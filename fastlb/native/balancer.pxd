@@ -1,6 +1,6 @@
 """One balancer for all workers: who is picked, and how many exchanges each backend has.
 
-LEAST_LOADED is an indexed binary heap. Its order, and nothing else, decides:
+LEAST_LOADED is an indexed heap (heap.pxd). Its order, and nothing else, decides:
   1. backends with nothing in flight, whatever their weight;
   2. the smaller (n + 1) / weight, compared by cross-multiplication;
   3. the one picked longest ago; 4. the lower slot.
@@ -12,6 +12,7 @@ All of it is behind one spin lock that is held for one operation.
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
+from fastlb.native.heap cimport heap_t
 from fastlb.native.types cimport spin_t, waiter_t
 
 cdef enum:
@@ -25,28 +26,19 @@ cdef enum:
     ACQUIRE_NONE = -1        # nothing in the plan is left to try
     ACQUIRE_FULL = -2        # what is left is at its max_conns
 
-# What the order needs stands together, so that a comparison touches two cache lines at most.
-cdef struct heap_entry_t:
-    uint64_t picked_tick
-    uint32_t load            # in flight + 1
-    uint32_t weight
-    uint32_t slot
-
 cdef struct node_t:
     uint64_t picked_tick
     uint32_t in_flight
     uint32_t weight
     uint32_t max_conns       # 0 = no limit
     uint32_t eligible
-    int32_t heap_at          # -1: not in the heap
 
 cdef struct balancer_t:
     spin_t lock
     uint32_t pick
     node_t* nodes
     uint32_t node_cap
-    heap_entry_t* heap
-    uint32_t heap_len
+    heap_t heap
     uint32_t eligible_count
     uint32_t* table
     uint32_t table_len

@@ -7,6 +7,10 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
+from fastlb.native.heap cimport (
+    NOT_IN_HEAP, heap_before, heap_clear, heap_entry_t, heap_free, heap_load, heap_parent, heap_reach,
+    heap_remove, heap_set,
+)
 from fastlb.native.types cimport spin_lock, spin_unlock, waiter_t
 
 from fastlb.model.errors import ConfigError, NoBackendError
@@ -16,71 +20,7 @@ cdef uint32_t SLOTS_MAX = 1 << 20
 PICKS = {Pick.LEAST_LOADED: PICK_LEAST_LOADED, Pick.CYCLE: PICK_CYCLE, Pick.RANDOM: PICK_RANDOM}
 
 
-# ---- order and heap -------------------------------------------------------------------------
-
-cdef inline bint before(const heap_entry_t* a, const heap_entry_t* b) noexcept nogil:
-    cdef uint64_t left, right
-    if a.load == 1 or b.load == 1:
-        if a.load != b.load:
-            return a.load == 1
-    else:
-        left = <uint64_t> a.load * b.weight
-        right = <uint64_t> b.load * a.weight
-        if left != right:
-            return left < right
-    if a.picked_tick != b.picked_tick:
-        return a.picked_tick < b.picked_tick
-    return a.slot < b.slot
-
-
-cdef inline void heap_put(balancer_t* b, uint32_t at, const heap_entry_t* entry) noexcept nogil:
-    b.heap[at] = entry[0]
-    b.nodes[entry.slot].heap_at = <int32_t> at
-
-
-cdef void heap_up(balancer_t* b, uint32_t at) noexcept nogil:
-    cdef heap_entry_t moving = b.heap[at]
-    cdef uint32_t parent
-    while at > 0:
-        parent = (at - 1) >> 1
-        if not before(&moving, &b.heap[parent]):
-            break
-        heap_put(b, at, &b.heap[parent])
-        at = parent
-    heap_put(b, at, &moving)
-
-
-cdef void heap_down(balancer_t* b, uint32_t at) noexcept nogil:
-    cdef heap_entry_t moving = b.heap[at]
-    cdef uint32_t child
-    while True:
-        child = 2 * at + 1
-        if child >= b.heap_len:
-            break
-        if child + 1 < b.heap_len and before(&b.heap[child + 1], &b.heap[child]):
-            child += 1
-        if not before(&b.heap[child], &moving):
-            break
-        heap_put(b, at, &b.heap[child])
-        at = child
-    heap_put(b, at, &moving)
-
-
-cdef void heap_remove(balancer_t* b, uint32_t slot) noexcept nogil:
-    cdef uint32_t at = <uint32_t> b.nodes[slot].heap_at
-    b.nodes[slot].heap_at = -1
-    b.heap_len -= 1
-    if at != b.heap_len:
-        heap_put(b, at, &b.heap[b.heap_len])
-        heap_settle(b, at)
-
-
-cdef inline void heap_settle(balancer_t* b, uint32_t at) noexcept nogil:
-    if at > 0 and before(&b.heap[at], &b.heap[(at - 1) >> 1]):
-        heap_up(b, at)
-    else:
-        heap_down(b, at)
-
+# ---- nodes ----------------------------------------------------------------------------------
 
 cdef inline bint is_full(const node_t* node) noexcept nogil:
     return node.max_conns != 0 and node.in_flight >= node.max_conns
@@ -89,28 +29,21 @@ cdef inline bint is_full(const node_t* node) noexcept nogil:
 cdef void node_settle(balancer_t* b, uint32_t slot) noexcept nogil:
     """Bring the heap up to date with what the node says now."""
     cdef node_t* node = &b.nodes[slot]
-    cdef heap_entry_t* entry
-    cdef bint wanted = b.pick == PICK_LEAST_LOADED and node.eligible and not is_full(node)
-    if not wanted:
-        if node.heap_at >= 0:
-            heap_remove(b, slot)
+    cdef heap_entry_t entry
+    if b.pick != PICK_LEAST_LOADED or not node.eligible or is_full(node):
+        heap_remove(&b.heap, slot)
         return
-    if node.heap_at < 0:
-        node.heap_at = <int32_t> b.heap_len
-        b.heap_len += 1
-    entry = &b.heap[node.heap_at]
     entry.picked_tick = node.picked_tick
-    entry.load = node.in_flight + 1
+    entry.load = heap_load(node.in_flight)
     entry.weight = node.weight
     entry.slot = slot
-    heap_settle(b, <uint32_t> node.heap_at)
+    heap_set(&b.heap, &entry)
 
 
 cdef bint nodes_reach(balancer_t* b, uint32_t slot) noexcept nogil:
     """Make room for `slot`. False without memory."""
     cdef uint32_t cap = b.node_cap if b.node_cap else 16
     cdef node_t* nodes
-    cdef heap_entry_t* heap
     cdef uint32_t i
     if slot < b.node_cap:
         return True
@@ -120,13 +53,10 @@ cdef bint nodes_reach(balancer_t* b, uint32_t slot) noexcept nogil:
     if nodes == NULL:
         return False
     b.nodes = nodes
-    heap = <heap_entry_t*> realloc(b.heap, cap * sizeof(heap_entry_t))
-    if heap == NULL:
+    if not heap_reach(&b.heap, cap):
         return False
-    b.heap = heap
     memset(&nodes[b.node_cap], 0, (cap - b.node_cap) * sizeof(node_t))
     for i in range(b.node_cap, cap):
-        nodes[i].heap_at = -1
         nodes[i].weight = 1
     b.node_cap = cap
     return True
@@ -142,10 +72,9 @@ cdef bint balancer_init(balancer_t* b, uint64_t seed) noexcept nogil:
 
 cdef void balancer_free(balancer_t* b) noexcept nogil:
     free(b.nodes)
-    free(b.heap)
+    heap_free(&b.heap)
     free(b.table)
     b.nodes = NULL
-    b.heap = NULL
     b.table = NULL
 
 
@@ -161,9 +90,7 @@ cdef bint balancer_plan(balancer_t* b, uint32_t pick, const uint32_t* slots, con
     if not nodes_reach(b, highest):
         spin_unlock(&b.lock)
         return False
-    for i in range(b.heap_len):
-        b.nodes[b.heap[i].slot].heap_at = -1
-    b.heap_len = 0
+    heap_clear(&b.heap)
     for i in range(b.node_cap):
         b.nodes[i].eligible = False
     b.pick = pick
@@ -211,14 +138,18 @@ cdef inline bint was_tried(uint32_t slot, const int32_t* tried, uint32_t tried_c
     return False
 
 
+cdef inline int heap_least(balancer_t* b) noexcept nogil:
+    return <int> b.heap.entries[0].slot if b.heap.len else ACQUIRE_NONE
+
+
 cdef int pick_least(balancer_t* b, const int32_t* tried, uint32_t tried_count) noexcept nogil:
     """The root of the heap, with the tried ones taken out for a moment."""
     cdef uint32_t i
     cdef int picked
     for i in range(tried_count):
-        if 0 <= tried[i] < <int32_t> b.node_cap and b.nodes[tried[i]].heap_at >= 0:
-            heap_remove(b, <uint32_t> tried[i])
-    picked = <int> b.heap[0].slot if b.heap_len else ACQUIRE_NONE
+        if 0 <= tried[i] < <int32_t> b.node_cap:
+            heap_remove(&b.heap, <uint32_t> tried[i])
+    picked = heap_least(b)
     for i in range(tried_count):
         if 0 <= tried[i] < <int32_t> b.node_cap:
             node_settle(b, <uint32_t> tried[i])
@@ -264,7 +195,7 @@ cdef int acquire_locked(balancer_t* b, const int32_t* tried, uint32_t tried_coun
     elif tried_count:
         picked = pick_least(b, tried, tried_count)
     else:
-        picked = <int> b.heap[0].slot if b.heap_len else ACQUIRE_NONE
+        picked = heap_least(b)
     if picked < 0:
         return why_none(b, tried, tried_count)
     node = &b.nodes[picked]
@@ -314,23 +245,25 @@ cdef uint32_t balancer_in_flight(balancer_t* b, uint32_t slot) noexcept nogil:
 cdef int balancer_check(balancer_t* b) noexcept nogil:
     """0 if the heap is in order and complete; otherwise the number of the rule that is broken."""
     cdef uint32_t i, wanted = 0
+    cdef int32_t at
     cdef int broken = 0
     cdef node_t* node
     spin_lock(&b.lock)
-    for i in range(1, b.heap_len):
-        if before(&b.heap[i], &b.heap[(i - 1) >> 1]):
+    for i in range(1, b.heap.len):
+        if heap_before(&b.heap.entries[i], &b.heap.entries[heap_parent(i)]):
             broken = 1
     for i in range(b.node_cap):
         node = &b.nodes[i]
+        at = b.heap.places[i]
         if b.pick == PICK_LEAST_LOADED and node.eligible and not is_full(node):
             wanted += 1
-            if node.heap_at < 0 or b.heap[node.heap_at].slot != i:
+            if at == NOT_IN_HEAP or b.heap.entries[at].slot != i:
                 broken = 2
-            elif b.heap[node.heap_at].load != node.in_flight + 1:
+            elif b.heap.entries[at].load != heap_load(node.in_flight):
                 broken = 3
-        elif node.heap_at >= 0:
+        elif at != NOT_IN_HEAP:
             broken = 4
-    if wanted != b.heap_len:
+    if wanted != b.heap.len:
         broken = 5
     spin_unlock(&b.lock)
     return broken
