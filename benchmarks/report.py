@@ -6,6 +6,7 @@ from benchmarks.results import Results, Spread
 from benchmarks.scenarios import (
     CHURN_TITLE,
     DIRECT,
+    FLOOR,
     IDLES,
     LOADS,
     NATIVE,
@@ -24,7 +25,7 @@ def markdown(results: Results, keys: frozenset[str]) -> str:
     parts = ["# fastlb beside its peers\n", _head(results), _notes(results), _verdict_table(results, keys)]
     if proxied:
         parts += [
-            _table("CPU per request, us (user and system)", proxied, results, "cpu_us", "{:.1f}"),
+            _table("CPU per request, us (user and system)", proxied, results, "cpu_us", "{:.1f}", FLOOR),
             _ratio_table(proxied, results),
             _table("Requests per second", proxied, results, "requests_per_s", "{:.0f}", DIRECT),
             _table("Latency p50, us", proxied, results, "p50_us", "{:.0f}", DIRECT),
@@ -72,7 +73,7 @@ def _ratio_table(loads: Sequence[Scenario], results: Results) -> str:
         return ratio_text(Spread.of(results.ratios(key, NATIVE, name)))
 
     title = f"CPU per request of {NATIVE} as a share of (median over rounds, least-greatest)"
-    return _grid(title, loads, PROXIES[1:], cell)
+    return _grid(title, loads, (*PROXIES[1:], FLOOR), cell)
 
 
 def _machine_table(loads: Sequence[Scenario], results: Results) -> str:

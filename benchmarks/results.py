@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from benchmarks.scenarios import BEST_PEER, DIRECT, NATIVE, PURE, STARLETTE
+from benchmarks.scenarios import BEST_PEER, DIRECT, FLOOR, NATIVE, PURE, STARLETTE
 from benchmarks.turn import Sample
 
 # Above this share of the machine's CPU the figures are not worth keeping.
 _FOREIGN_NOTABLE = 0.05
-NOT_PEERS = (NATIVE, PURE, STARLETTE, DIRECT)
+NOT_PEERS = (NATIVE, PURE, STARLETTE, FLOOR, DIRECT)
 
 
 @dataclass(slots=True, kw_only=True)

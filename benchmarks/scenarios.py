@@ -7,6 +7,7 @@ from benchmarks.origin import BULK_PATH, SMALL_PATH
 NATIVE = "fastlb native"
 PURE = "fastlb pure"
 DIRECT = "direct"
+FLOOR = "epoll floor"
 PROXIES = (NATIVE, "HAProxy", "nginx", "Envoy")
 STARLETTE = "Starlette + httpx"
 BEST_PEER = "best peer"
@@ -37,8 +38,13 @@ class Scenario:
 
 
 LOADS = (
-    Scenario(key="http-64", title="HTTP keep-alive, 64 connections"),
-    Scenario(key="http-512", title="HTTP keep-alive, 512 connections", connections=512),
+    Scenario(key="http-64", title="HTTP keep-alive, 64 connections", balancers=(*PROXIES, FLOOR, DIRECT)),
+    Scenario(
+        key="http-512",
+        title="HTTP keep-alive, 512 connections",
+        connections=512,
+        balancers=(*PROXIES, FLOOR, DIRECT),
+    ),
     Scenario(key="http-new", title="HTTP, new client connection each", new_connections=True),
     Scenario(key="tcp-64", title="TCP small, 64 connections", http=False),
     Scenario(key="tcp-512", title="TCP small, 512 connections", http=False, connections=512),

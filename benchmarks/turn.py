@@ -11,6 +11,7 @@ from benchmarks.launch import LaunchError, ask, free_port, last_line, running, w
 from benchmarks.origin import BACKENDS, SEEN_BODY, SEEN_PATH, origin
 from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.fastlb import Fastlb
+from benchmarks.peers.floor import Floor
 from benchmarks.peers.haproxy import HAProxy
 from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.starlette_httpx import StarletteHttpx
@@ -19,7 +20,7 @@ from benchmarks.work import Peer, Work
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
-    for peer in (Fastlb("native"), Fastlb("pure"), HAProxy(), Nginx(), Envoy(), StarletteHttpx())
+    for peer in (Fastlb("native"), Fastlb("pure"), HAProxy(), Nginx(), Envoy(), StarletteHttpx(), Floor())
 }
 _WARM_S = 0.4
 _WARM_TURNS = 8
