@@ -15,6 +15,7 @@
 #endif
 
 #define SCAN_ONES 0x0101010101010101ULL
+#define SCAN_SPACES (SCAN_ONES * 0x20)
 #define SCAN_HIGHS 0x8080808080808080ULL
 
 /* 1 for the tchar of RFC 9110 5.6.2: ! # $ % & ' * + - . ^ _ ` | ~ digits and letters. */
@@ -34,6 +35,17 @@ static const uint8_t SCAN_TOKEN[256] = {
 };
 
 static inline const uint8_t *scan_token(const uint8_t *at, const uint8_t *end) {
+    while (end - at >= 4) {
+        if (!SCAN_TOKEN[at[0]])
+            return at;
+        if (!SCAN_TOKEN[at[1]])
+            return at + 1;
+        if (!SCAN_TOKEN[at[2]])
+            return at + 2;
+        if (!SCAN_TOKEN[at[3]])
+            return at + 3;
+        at += 4;
+    }
     while (at < end && SCAN_TOKEN[*at])
         at++;
     return at;
@@ -71,20 +83,55 @@ static inline const uint8_t *scan_text(const uint8_t *at, const uint8_t *end) {
 
 /* First byte that a request target may not hold (only 0x21 to 0x7e may), or `end`. */
 static inline const uint8_t *scan_target(const uint8_t *at, const uint8_t *end) {
+#if defined(__SSE2__)
+    const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
+    while (end - at >= 16) {
+        __m128i block = _mm_loadu_si128((const __m128i *)at);
+        /* signed: bytes from 0x80 on are below the space */
+        __m128i may = _mm_andnot_si128(_mm_cmpeq_epi8(block, del), _mm_cmpgt_epi8(block, space));
+        unsigned found = (unsigned)_mm_movemask_epi8(may) ^ 0xffff;
+        if (found)
+            return at + __builtin_ctz(found);
+        at += 16;
+    }
+#endif
     while (at < end && *at > 0x20 && *at < 0x7f)
         at++;
     return at;
 }
 
-/* True if `text` is `lower`, which is written in lower case, in any case. */
+static inline uint64_t scan_word(const void *text) {
+    uint64_t word;
+    memcpy(&word, text, 8);
+    return word;
+}
+
+static inline uint32_t scan_half_word(const void *text) {
+    uint32_t word;
+    memcpy(&word, text, 4);
+    return word;
+}
+
+/* True if `text` is `lower`, which holds no capital letters, in any case.
+ *
+ * Bit 0x20 is what tells small letters from capitals, and it is set in digits and punctuation; only
+ * control characters could be taken for those, and a token or field value holds none but HTAB, which
+ * would be taken for ')'. So `lower` may hold letters, digits and - . / : here. Words overlap where
+ * the length is no multiple of theirs.
+ */
 static inline int scan_equal(const uint8_t *text, const char *lower, uint32_t len) {
-    for (uint32_t i = 0; i < len; i++) {
-        uint8_t c = text[i];
-        if (c >= 'A' && c <= 'Z')
-            c |= 0x20;
-        if (c != (uint8_t)lower[i])
-            return 0;
+    if (len >= 8) {
+        for (uint32_t at = 0; at + 8 < len; at += 8)
+            if ((scan_word(text + at) | SCAN_SPACES) != scan_word(lower + at))
+                return 0;
+        return (scan_word(text + len - 8) | SCAN_SPACES) == scan_word(lower + len - 8);
     }
+    if (len >= 4)
+        return (scan_half_word(text) | (uint32_t)SCAN_SPACES) == scan_half_word(lower) &&
+               (scan_half_word(text + len - 4) | (uint32_t)SCAN_SPACES) == scan_half_word(lower + len - 4);
+    for (uint32_t at = 0; at < len; at++)
+        if ((text[at] | 0x20) != (uint8_t)lower[at])
+            return 0;
     return 1;
 }
 
