@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         StartError,
     )
     from fastlb.model.limits import LimitConfig
+    from fastlb.model.proxied import ProxyProtocol, TrustedProxies, parse_trusted_proxies
 
 __version__ = "0.1.0"
 
@@ -50,13 +51,16 @@ __all__ = [
     "NoBackendError",
     "Policy",
     "ProbeConfig",
+    "ProxyProtocol",
     "StartError",
     "StatusRange",
     "Supervisor",
     "TimeoutConfig",
+    "TrustedProxies",
     "__version__",
     "parse_backend",
     "parse_listen",
+    "parse_trusted_proxies",
     "run",
     "serve",
 ]
@@ -65,6 +69,7 @@ _ROOM_OF = {
     **dict.fromkeys(("Supervisor", "run", "serve"), "fastlb.control.supervisor"),
     **dict.fromkeys(("Address", "parse_backend", "parse_listen"), "fastlb.model.address"),
     "LimitConfig": "fastlb.model.limits",
+    **dict.fromkeys(("ProxyProtocol", "TrustedProxies", "parse_trusted_proxies"), "fastlb.model.proxied"),
     **dict.fromkeys(
         ("ConfigError", "EngineUnavailableError", "FastlbError", "NoBackendError", "StartError"),
         "fastlb.model.errors",

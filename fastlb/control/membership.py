@@ -126,7 +126,7 @@ class Membership:
         """
         if config.label in self._members:
             raise ConfigError("backend.name", config.label, "given once")
-        slot = self._engine.add_backend(address, config.label)
+        slot = self._engine.add_backend(address, config.label, config.proxy_protocol)
         if slot in self._by_slot:
             raise ConfigError("backend", str(config.address), "an address given once")
         member = Member(config=config, address=address, slot=slot, added_s=self._clock.now_s())
@@ -163,7 +163,7 @@ class Membership:
 
         Returns: False, with nothing changed, if another member has that address.
         """
-        slot = self._engine.add_backend(address, member.label)
+        slot = self._engine.add_backend(address, member.label, member.config.proxy_protocol)
         if slot in self._by_slot:
             return False
         old_slot, member.slot, member.address = member.slot, slot, address

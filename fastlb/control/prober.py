@@ -29,10 +29,13 @@ def ask_by(mode: Mode, config: ProbeConfig) -> Ask:
             path=config.path,
             expect=config.expect,
             timeout_s=config.timeout_s,
+            proxy_protocol=member.config.proxy_protocol,
         )
 
     async def ask_tcp(member: Member) -> ProbeResult:
-        return await probe_tcp(member.address, timeout_s=config.timeout_s)
+        return await probe_tcp(
+            member.address, timeout_s=config.timeout_s, proxy_protocol=member.config.proxy_protocol
+        )
 
     return ask_http if mode is Mode.HTTP else ask_tcp
 

@@ -22,7 +22,7 @@ from fastlb.control.prober import Prober, ask_by
 from fastlb.control.resolve import resolve
 from fastlb.engine import LoadedEngine, load
 from fastlb.model.address import Address
-from fastlb.model.config import Config, EngineConfig, Mode
+from fastlb.model.config import Config, EngineConfig, ListenerConfig, Mode
 from fastlb.model.contract import Engine
 from fastlb.model.events import Event, EventKind
 
@@ -49,7 +49,7 @@ class Supervisor:
         self._membership: Membership | None = None
         self._prober: Prober | None = None
         self._access_log: AccessLog | None = None
-        self._sockets: list[tuple[socket.socket, Mode]] = []
+        self._sockets: list[tuple[socket.socket, ListenerConfig]] = []
         self._listeners: tuple[Address, ...] = ()
         self._unix_paths: list[tuple[str, PathIdentity]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,21 +133,21 @@ class Supervisor:
         if config.log.access != "off":
             self._access_log = AccessLog(config.log.access)
         for listener, address in zip(config.listeners, listeners, strict=True):
-            self._bind(address, listener.mode)
+            self._bind(address, listener)
         await self._start_engine(self._loaded)
         self._say_started(self._loaded)
         self._start_members(backends)
         if self._prober is not None:
             await self._prober.first_round(config.probe.timeout_s + _FIRST_ROUND_SLACK_S)
-        for sock, mode in self._sockets:
-            self.engine.open_listener(sock, mode)
+        for sock, listener in self._sockets:
+            self.engine.open_listener(sock, listener.mode, listener.proxy_protocol)
             # The engine has its own duplicate; ours would keep the port open after a drain.
             sock.close()
         self._spawn(self._keep_house())
 
-    def _bind(self, address: Address, mode: Mode) -> None:
+    def _bind(self, address: Address, listener: ListenerConfig) -> None:
         sock = bind(address)
-        self._sockets.append((sock, mode))
+        self._sockets.append((sock, listener))
         self._listeners += (bound_address(sock),)
         if address.is_unix:
             self._unix_paths.append((address.path, path_identity(address.path)))
@@ -161,6 +161,7 @@ class Supervisor:
                 limits=config.limits,
                 access_format=config.log.format if self._access_log is not None else None,
                 via=config.via,
+                trusted_proxies=config.trusted_proxies,
             )
         )
         self._engine = engine
@@ -211,8 +212,8 @@ class Supervisor:
             loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
             workers=config.workers if loaded.name == "native" else 1,
             listen=",".join(
-                f"{address}/{mode.value}"
-                for address, (_, mode) in zip(self._listeners, self._sockets, strict=True)
+                f"{address}/{listener.mode.value}"
+                for address, (_, listener) in zip(self._listeners, self._sockets, strict=True)
             ),
             policy=config.policy.value,
             pool=",".join(pool),

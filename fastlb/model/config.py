@@ -9,6 +9,7 @@ from enum import Enum
 from fastlb.model.address import Address
 from fastlb.model.errors import ConfigError
 from fastlb.model.limits import WEIGHT_MAX, WEIGHT_MIN, WORKERS_MAX, LimitConfig
+from fastlb.model.proxied import ProxyProtocol, TrustedProxies
 
 
 class Mode(str, Enum):
@@ -48,10 +49,14 @@ def _check(path: str, value: float, low: float, high: float, unit: str = "") -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerConfig:
-    """A bound address and what it speaks."""
+    """A bound address and what it speaks.
+
+    `proxy_protocol`: every connection begins with a PROXY header, from one of `trusted_proxies`.
+    """
 
     address: Address
     mode: Mode = Mode.HTTP
+    proxy_protocol: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,7 @@ class BackendConfig:
 
     `weight`: share of the traffic, 1 to 256. `max_conns`: exchanges at once, 0 = no limit.
     `backup`: used only while every other backend is out. `name`: for logs; the address if empty.
+    `proxy_protocol`: connections to it begin with a PROXY header, and serve one client each.
     """
 
     address: Address
@@ -67,6 +73,7 @@ class BackendConfig:
     max_conns: int = 0
     backup: bool = False
     name: str = ""
+    proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
 
     def __post_init__(self) -> None:
         _check("backend.weight", self.weight, WEIGHT_MIN, WEIGHT_MAX)
@@ -177,6 +184,7 @@ class EngineConfig:
 
     `access_format` is None when no access log is wanted, so that nothing is recorded.
     `via` is the pseudonym in the Via field of requests (RFC 9110 7.6.3), empty = no Via.
+    `trusted_proxies` may say in X-Forwarded-* and with the PROXY protocol who a client is.
     `seed` makes the random policy repeatable; None = from the system.
     """
 
@@ -185,6 +193,7 @@ class EngineConfig:
     limits: LimitConfig = field(default_factory=LimitConfig)
     access_format: LogFormat | None = None
     via: str = "fastlb"
+    trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -207,6 +216,7 @@ class Config:
     limits: LimitConfig = field(default_factory=LimitConfig)
     log: LogConfig = field(default_factory=LogConfig)
     via: str = "fastlb"
+    trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
 
     def __post_init__(self) -> None:
         if not self.listeners:
@@ -219,3 +229,9 @@ class Config:
             if backend.label in seen:
                 raise ConfigError("backend.name", backend.label, "given once")
             seen.add(backend.label)
+        if not self.trusted_proxies and any(listener.proxy_protocol for listener in self.listeners):
+            raise ConfigError(
+                "trusted_proxies",
+                "",
+                "given: a listener with proxy_protocol needs one, such as 10.0.0.0/8, 127.0.0.1 or unix",
+            )

@@ -13,6 +13,7 @@ from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.events import Event
 from fastlb.model.ledger import Ledger, Verification
 from fastlb.model.plan import Plan
+from fastlb.model.proxied import ProxyProtocol
 
 
 class Balancer(Protocol):
@@ -78,9 +79,13 @@ class Engine(Protocol):
         """Start the workers. `wake` is called in the loop's thread when there is something to
         take; it may be called late by up to 100 ms and for nothing."""
 
-    def add_backend(self, address: Address, label: str) -> int:
+    def add_backend(
+        self, address: Address, label: str, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+    ) -> int:
         """The slot of a numeric or UNIX address: the one it had if it is still known.
 
+        `proxy_protocol`: each connection to it begins with a header that names the client, so it
+        is closed after its exchange.
         Raises: ConfigError if the address has a host name, or there are BACKENDS_MAX already.
         """
 
@@ -92,10 +97,11 @@ class Engine(Protocol):
         """Use `plan` from the next pick on, in every worker. Pooled idle connections of backends
         that are not in it are closed."""
 
-    def open_listener(self, sock: socket.socket, mode: Mode) -> None:
+    def open_listener(self, sock: socket.socket, mode: Mode, proxy_protocol: bool = False) -> None:
         """Accept from a listening, non-blocking socket. The engine takes a duplicate of it and
         the caller may close its own. If the socket has SO_REUSEPORT, set after bind() and before
-        listen(), every worker gets an accept queue of its own and so its share of the clients."""
+        listen(), every worker gets an accept queue of its own and so its share of the clients.
+        `proxy_protocol`: nothing is done with a connection before its PROXY header is complete."""
 
     async def drain(self, timeout_s: float) -> bool:
         """Stop accepting, close idle clients, let open exchanges finish.

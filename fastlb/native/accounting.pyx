@@ -261,7 +261,10 @@ cdef void put_record(line_t* line, const record_t* record, const char* label, si
     v6 = memchr(record.peer, c':', record.peer_len) != NULL
     if v6:
         put_char(&address, c'[')
-    put(&address, record.peer, record.peer_len)
+    if record.peer_len:
+        put(&address, record.peer, record.peer_len)
+    else:
+        put_text(&address, "unix")
     if v6:
         put_char(&address, c']')
     if record.port:

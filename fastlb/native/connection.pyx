@@ -18,8 +18,8 @@ from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_BROKEN, CONN_EOF, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE, CONN_TCP,
-    ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_TCP_CLIENT, SCRATCH_BYTES, STEP_AGAIN,
-    STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t, counter_add_shared, role_t, step_t,
+    ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED, ROLE_TCP_CLIENT, SCRATCH_BYTES,
+    STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t, counter_add_shared, role_t, step_t,
     worker_t,
 )
 
@@ -50,12 +50,15 @@ cdef connection_t* connection_open(worker_t* worker, int fd, role_t role) noexce
 cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil:
     """Close the descriptor (with FIN if nothing unread is left) and give everything back."""
     timer_cancel(worker, conn)
-    if conn.role == ROLE_HTTP_CLIENT or conn.role == ROLE_TCP_CLIENT or conn.role == ROLE_LINGER:
+    if conn.role == ROLE_HTTP_CLIENT or conn.role == ROLE_TCP_CLIENT or conn.role == ROLE_LINGER \
+            or conn.role == ROLE_PROXIED:
         counter_add_shared(worker.clients_total, <unsigned long long> -1)
     buffer_drop(worker, &conn.inbox)
     buffer_drop(worker, &conn.outbox)
     free(conn.head)
+    free(conn.announced)
     conn.head = NULL
+    conn.announced = NULL
     close(conn.fd)
     conn.fd = -1
     conn.role = ROLE_FREE

@@ -25,11 +25,11 @@ from fastlb.native.linux cimport (
 from fastlb.native.mailbox cimport mailbox_post, wake, wake_seen
 from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
-    BACKENDS_CHUNK, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, ROLE_FREE,
-    ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT,
-    TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE,
-    TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t, exchange_t, flag_read,
-    flag_write, settings_t, worker_t,
+    BACKENDS_CHUNK, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP,
+    LISTEN_PROXIED, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK,
+    TIMER_ACCEPT, TIMER_CONNECT, TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, TIMER_POOL,
+    TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read,
+    event_t, exchange_t, flag_read, flag_write, network_t, settings_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 
@@ -40,6 +40,7 @@ from fastlb.model.events import Event, EventKind
 from fastlb.model.ledger import BackendCounts, Ledger, Verification
 from fastlb.model.limits import BACKENDS_MAX
 from fastlb.model.plan import Plan
+from fastlb.model.proxied import ProxyProtocol
 
 cdef enum:
     BACKENDS_CHUNKS = 64
@@ -98,6 +99,7 @@ cdef class NativeEngine:
         cdef uint32_t i
         self.free_workers()
         free(self.workers)
+        free(self.settings.trusted)
         for i in range(self.backend_count):
             free(self.backends[i // BACKENDS_CHUNK][i % BACKENDS_CHUNK])
         for i in range(BACKENDS_CHUNKS):
@@ -141,6 +143,25 @@ cdef class NativeEngine:
             memcpy(s.via11, <const char*> field, len(field))
             s.via11[7] = 49
             s.via_len = len(field)
+        self.fill_trusted(config.trusted_proxies)
+
+    cdef fill_trusted(self, proxies):
+        cdef network_t* network
+        cdef bytes octets
+        cdef size_t count = len(proxies.networks)
+        self.settings.trusted_unix = proxies.unix
+        if count == 0:
+            return
+        network = self.settings.trusted = <network_t*> calloc(count, sizeof(network_t))
+        if network == NULL:
+            raise MemoryError
+        self.settings.trusted_count = <uint32_t> count
+        for given in proxies.networks:
+            octets = given.network_address.packed
+            network.family = AF_INET if given.version == 4 else AF_INET6
+            network.prefix_bits = given.prefixlen
+            memcpy(network.address, <const char*> octets, len(octets))
+            network += 1
 
     # ---- life
 
@@ -271,7 +292,9 @@ cdef class NativeEngine:
 
     # ---- backends and plans
 
-    def add_backend(self, address: Address, label: str) -> int:
+    def add_backend(
+        self, address: Address, label: str, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+    ) -> int:
         """The slot of an address; the one it had if it is known."""
         cdef uint32_t slot
         cdef backend_t* backend
@@ -279,6 +302,7 @@ cdef class NativeEngine:
         if address in self.slots:
             slot = self.slots[address]
             self.backend(slot).known = True
+            flag_write(&self.backend(slot).proxy_version, proxy_protocol.version)
             self.set_label(slot, label)
             return slot
         if self.backend_count == BACKENDS_MAX:
@@ -302,6 +326,7 @@ cdef class NativeEngine:
         memcpy(backend.host_line, <const char*> host_line, len(host_line))
         backend.slot = slot
         backend.known = True
+        backend.proxy_version = proxy_protocol.version
         self.backends[slot // BACKENDS_CHUNK][slot % BACKENDS_CHUNK] = backend
         self.backend_count += 1
         self.slots[address] = slot
@@ -372,11 +397,13 @@ cdef class NativeEngine:
             wake(self.settings.wake_fds[worker_id])
             worker_id = balancer_grant(&self.balancer.core)
 
-    def open_listener(self, sock, mode: Mode) -> None:
+    def open_listener(self, sock, mode: Mode, proxy_protocol: bool = False) -> None:
         """Accept from a listening socket in every worker: see accept_queues()."""
         cdef uint32_t i
         cdef uint32_t role = ROLE_HTTP_CLIENT if mode is Mode.HTTP else ROLE_TCP_CLIENT
         cdef int fd
+        if proxy_protocol:
+            role |= LISTEN_PROXIED
         for i, fd in enumerate(accept_queues(sock, len(self.threads))):
             if not mailbox_post(self.workers[i], LETTER_LISTEN, fd, role):
                 os.close(fd)

@@ -22,7 +22,9 @@ from fastlb.native.types cimport (
     X_RETRIED, X_WAITING, connection_t, counter_add, counter_add_shared, counter_clear_shared,
     exchange_t, worker_t,
 )
-from fastlb.native.upstream cimport backend_at, is_local_fault, upstream_connect, upstream_take
+from fastlb.native.upstream cimport (
+    backend_at, is_local_fault, upstream_announce, upstream_connect, upstream_take,
+)
 
 
 cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t flags) noexcept nogil:
@@ -193,6 +195,11 @@ cdef dispatch_t exchange_connect(worker_t* worker, exchange_t* exchange) noexcep
     if conn.flags & CONN_CONNECTING:
         exchange.phase = PHASE_CONNECTING
         return DISPATCH_WAIT
+    if not conn.flags & CONN_REUSED:
+        error = upstream_announce(worker, conn, exchange.client)
+        if error:
+            exchange_drop_upstream(worker, exchange, False)
+            return connect_failed(worker, exchange, error)
     return connected(worker, exchange)
 
 
@@ -219,6 +226,8 @@ cdef dispatch_t connect_failed(worker_t* worker, exchange_t* exchange, int error
 cdef dispatch_t exchange_connect_done(worker_t* worker, exchange_t* exchange, int error) noexcept nogil:
     """A connect ended. `error` is 0, an errno, or ETIMEDOUT for our own time-out."""
     cdef dispatch_t outcome
+    if error == 0:
+        error = upstream_announce(worker, exchange.upstream, exchange.client)
     if error == 0:
         return connected(worker, exchange)
     exchange_drop_upstream(worker, exchange, False)

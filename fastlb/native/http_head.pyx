@@ -14,8 +14,16 @@ from fastlb.native.http1 cimport (
     head_parse, head_start, head_t,
 )
 from fastlb.native.types cimport (
-    CONN_READABLE, SCRATCH_BYTES, X_HTTP10, X_UPGRADE, connection_t, exchange_t, worker_t,
+    CONN_READABLE, CONN_TRUSTED, SCRATCH_BYTES, X_HTTP10, X_UPGRADE, connection_t, exchange_t, worker_t,
 )
+
+# The fields that FIELD_FORWARDED stands for.
+cdef enum:
+    FORWARDED_OTHER = 1
+    FORWARDED_FOR = 2
+    FORWARDED_PROTO = 4
+    FORWARDED_HOST = 8
+    FORWARDED_PORT = 16
 
 cdef enum:
     ADDED_BYTES = 512        # request line, Via and the names of the fields that are added
@@ -127,7 +135,7 @@ cdef void put_number(pen_t* pen, uint64_t value) noexcept nogil:
 
 
 cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field_t* field,
-                            bint* length_seen) noexcept nogil:
+                            bint trusted, bint* length_seen) noexcept nogil:
     """True for what must not be passed on as it is."""
     if field.id == FIELD_CONNECTION or field.id == FIELD_HOP or field.id == FIELD_UPGRADE \
             or field.id == FIELD_TRANSFER_ENCODING:
@@ -140,7 +148,7 @@ cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field
     if field.id == FIELD_HOST:
         return False
     if field.id == FIELD_FORWARDED and not head.is_response:
-        return True
+        return not trusted or forwarded_kind(text, field) & (FORWARDED_OTHER | FORWARDED_FOR)
     return head.flags & HEAD_CONN_NAMES and head_names_field(head, text, field)
 
 
@@ -150,15 +158,15 @@ cdef inline bint is_rewritten(const head_t* head, const field_t* field) noexcept
     return field.id == FIELD_HOST and head.flags & HEAD_ABSOLUTE != 0
 
 
-cdef void put_fields(pen_t* pen, const head_t* head, const uint8_t* text) noexcept nogil:
+cdef void put_fields(pen_t* pen, const head_t* head, const uint8_t* text, bint trusted) noexcept nogil:
     """The sender's fields, in order and case. Neighbours that stand as they should are copied
-    together."""
+    together. `trusted`: X-Forwarded-Proto, -Host and -Port are kept."""
     cdef uint32_t i, run_at = 0, run_end = 0
     cdef const field_t* field
     cdef bint length_seen = False
     for i in range(head.field_count):
         field = &head.fields[i]
-        if is_dropped(head, text, field, &length_seen):
+        if is_dropped(head, text, field, trusted, &length_seen):
             continue
         if field.plain and not is_rewritten(head, field):
             if run_end != field.name_at:
@@ -178,6 +186,61 @@ cdef void put_fields(pen_t* pen, const head_t* head, const uint8_t* text) noexce
             put_number(pen, head.content_length)
         put_text(pen, "\r\n")
     put(pen, text + run_at, run_end - run_at)
+
+
+cdef inline uint32_t forwarded_kind(const uint8_t* text, const field_t* field) noexcept nogil:
+    """Which of the FIELD_FORWARDED fields it is; their names tell them apart by length and `P` of Port."""
+    if field.name_len == 15:
+        return FORWARDED_FOR
+    if field.name_len == 17:
+        return FORWARDED_PROTO
+    if field.name_len == 16:
+        return FORWARDED_PORT if text[field.name_at + 12] | 32 == c'p' else FORWARDED_HOST
+    return FORWARDED_OTHER
+
+
+cdef void put_forwarded(pen_t* pen, const head_t* head, const uint8_t* text,
+                        const connection_t* client) noexcept nogil:
+    """What fastlb says about the client, and what a trusted one has not said itself."""
+    cdef uint32_t seen = 0
+    if client.flags & CONN_TRUSTED:
+        seen = put_forwarded_for(pen, head, text, client)
+    elif client.peer_len:
+        put_text(pen, "X-Forwarded-For: ")
+        put(pen, client.peer, client.peer_len)
+        put_text(pen, "\r\n")
+    if not seen & FORWARDED_PROTO:
+        put_text(pen, "X-Forwarded-Proto: http\r\n")
+    if head.host_len and not seen & FORWARDED_HOST:
+        put_text(pen, "X-Forwarded-Host: ")
+        put(pen, text + head.host_at, head.host_len)
+        put_text(pen, "\r\n")
+
+
+cdef uint32_t put_forwarded_for(pen_t* pen, const head_t* head, const uint8_t* text,
+                                const connection_t* client) noexcept nogil:
+    """One X-Forwarded-For: the values that came, in order, and the client that sent them. Returns
+    which of the other fields are there."""
+    cdef uint32_t i, kind, seen = 0
+    cdef const field_t* field
+    cdef bint begun = False
+    for i in range(head.field_count):
+        field = &head.fields[i]
+        if field.id != FIELD_FORWARDED:
+            continue
+        kind = forwarded_kind(text, field)
+        seen |= kind
+        if kind == FORWARDED_FOR and field.value_len:
+            put_text(pen, ", " if begun else "X-Forwarded-For: ")
+            put(pen, text + field.value_at, field.value_len)
+            begun = True
+    if client.peer_len:
+        put_text(pen, ", " if begun else "X-Forwarded-For: ")
+        put(pen, client.peer, client.peer_len)
+        begun = True
+    if begun:
+        put_text(pen, "\r\n")
+    return seen
 
 
 cdef void put_upgrade(pen_t* pen, const head_t* head, const uint8_t* text) noexcept nogil:
@@ -216,16 +279,10 @@ cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* 
         put_text(&pen, "Host: ")
         put(&pen, text + head.host_at, head.host_len)
         put_text(&pen, "\r\n")
-    put_fields(&pen, head, text)
+    put_fields(&pen, head, text, exchange.client.flags & CONN_TRUSTED != 0)
     if head.flags & HEAD_CHUNKED:
         put_text(&pen, "Transfer-Encoding: chunked\r\n")
-    put_text(&pen, "X-Forwarded-For: ")
-    put(&pen, exchange.client.peer, exchange.client.peer_len)
-    put_text(&pen, "\r\nX-Forwarded-Proto: http\r\n")
-    if head.host_len:
-        put_text(&pen, "X-Forwarded-Host: ")
-        put(&pen, text + head.host_at, head.host_len)
-        put_text(&pen, "\r\n")
+    put_forwarded(&pen, head, text, exchange.client)
     if exchange.flags & X_HTTP10:
         put(&pen, worker.settings.via10, worker.settings.via_len)
     else:
@@ -247,7 +304,7 @@ cdef uint32_t response_head_write(uint8_t* into, const head_t* head, const uint8
     put_text(&pen, " ")
     put(&pen, text + head.reason_at, head.reason_len)
     put_text(&pen, "\r\n")
-    put_fields(&pen, head, text)
+    put_fields(&pen, head, text, False)
     if upgrade:
         put_upgrade(&pen, head, text)
     elif head.status >= 200:

@@ -79,6 +79,7 @@ cdef extern from "<sys/socket.h>" nogil:
         AF_INET
         AF_INET6
         AF_UNIX
+        AF_UNSPEC
         SOCK_STREAM
         SOCK_NONBLOCK
         SOCK_CLOEXEC
@@ -92,6 +93,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int socket(int domain, int type, int protocol)
     int connect(int fd, const sockaddr* address, socklen_t len)
     int accept4(int fd, sockaddr* address, socklen_t* len, int flags)
+    int getsockname(int fd, sockaddr* address, socklen_t* len)
     int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int name, const void* value, socklen_t len)
     int getsockopt(int fd, int level, int name, void* value, socklen_t* len)

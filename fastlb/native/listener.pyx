@@ -1,23 +1,24 @@
 """See listener.pxd."""
 
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPERM, EPROTO, errno
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
 from fastlb.native.accounting cimport account_event
 from fastlb.native.connection cimport connection_close, connection_open
 from fastlb.native.http_client cimport http_client_open
 from fastlb.native.linux cimport (
-    AF_INET, AF_INET6, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLEXCLUSIVE, EPOLLIN, SOCK_CLOEXEC,
-    SOCK_NONBLOCK, accept4, close, epoll_ctl, epoll_event, inet_ntop, ntohs, sockaddr, sockaddr_in,
-    sockaddr_in6, sockaddr_storage, socklen_t,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLEXCLUSIVE, EPOLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
+    close, epoll_ctl, epoll_event, sockaddr, sockaddr_storage, socklen_t,
 )
+from fastlb.native.peer cimport peer_accepted
+from fastlb.native.proxied cimport proxied_open
 from fastlb.native.slab cimport slab_take
 from fastlb.native.tcp_exchange cimport tcp_client_open
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_NODELAY, CONN_TCP, EVENT_ACCEPT_PAUSED, EVENT_ACCEPT_RESUMED, PEER_MAX_BYTES,
-    ROLE_LISTENER, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add, counter_add_shared,
+    CONN_NODELAY, EVENT_ACCEPT_PAUSED, EVENT_ACCEPT_RESUMED, LISTEN_PROXIED, ROLE_LISTENER,
+    ROLE_PROXIED, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add, counter_add_shared,
     counter_read, role_t, worker_t,
 )
 
@@ -84,7 +85,7 @@ cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nog
             if worker.accept_paused:
                 worker.accept_paused = False
                 account_event(worker, EVENT_ACCEPT_RESUMED, -1, 0, 0)
-            client_open(worker, fd, <role_t> listener.requests, &address)
+            client_open(worker, fd, listener.requests, &address)
         elif errno == EINTR or errno == ECONNABORTED or errno == EPROTO or errno == EPERM:
             continue                             # that client is gone; accept(2) on pending errors
         elif errno == EAGAIN:
@@ -94,62 +95,26 @@ cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nog
             return
 
 
-cdef void client_open(worker_t* worker, int fd, role_t role, sockaddr_storage* address) noexcept nogil:
-    cdef connection_t* conn = connection_open(worker, fd, role)
+cdef void client_open(worker_t* worker, int fd, uint32_t wanted, sockaddr_storage* address) noexcept nogil:
+    """`wanted`: the role of a client, and LISTEN_PROXIED."""
+    cdef role_t role = <role_t> (wanted & ~<uint32_t> LISTEN_PROXIED)
+    cdef connection_t* conn
+    conn = connection_open(worker, fd, ROLE_PROXIED if wanted & LISTEN_PROXIED else role)
     if conn == NULL:
         close(fd)
         return
     # TCP_NODELAY is set on the listening socket and inherited.
     conn.flags |= CONN_NODELAY
-    conn.family = <uint8_t> address.ss_family
-    peer_write(conn, address)
+    peer_accepted(worker, conn, address)
     counter_add(&worker.ledger.clients_opened, 1)
     counter_add_shared(worker.clients_total, 1)
-    if role == ROLE_TCP_CLIENT:
+    if conn.role == ROLE_PROXIED:
+        conn.requests = role
+        proxied_open(worker, conn)
+    elif role == ROLE_TCP_CLIENT:
         tcp_client_open(worker, conn)
     else:
         http_client_open(worker, conn)
-
-
-cdef void peer_write(connection_t* conn, sockaddr_storage* address) noexcept nogil:
-    """The client's address as text; an IPv4 client of a dual-stack socket is written as IPv4."""
-    cdef sockaddr_in* v4 = <sockaddr_in*> address
-    cdef sockaddr_in6* v6 = <sockaddr_in6*> address
-    cdef uint8_t[12] mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255]
-    if address.ss_family == AF_INET:
-        conn.flags |= CONN_TCP
-        conn.port = ntohs(v4.sin_port)
-        v4_write(conn, <uint8_t*> &v4.sin_addr)
-    elif address.ss_family == AF_INET6:
-        conn.flags |= CONN_TCP
-        conn.port = ntohs(v6.sin6_port)
-        if memcmp(&v6.sin6_addr, mapped, 12) == 0:
-            v4_write(conn, <uint8_t*> &v6.sin6_addr + 12)
-        else:
-            inet_ntop(AF_INET6, &v6.sin6_addr, conn.peer, PEER_MAX_BYTES)
-            conn.peer_len = <uint8_t> strlen(conn.peer)
-    else:
-        memcpy(conn.peer, b"unix", 4)
-        conn.peer_len = 4
-
-
-cdef void v4_write(connection_t* conn, const uint8_t* octets) noexcept nogil:
-    """Dotted decimal: inet_ntop() would go through printf()."""
-    cdef uint32_t at = 0, i, value
-    for i in range(4):
-        value = octets[i]
-        if value >= 100:
-            conn.peer[at] = <char> (c'0' + value // 100)
-            at += 1
-        if value >= 10:
-            conn.peer[at] = <char> (c'0' + value // 10 % 10)
-            at += 1
-        conn.peer[at] = <char> (c'0' + value % 10)
-        at += 1
-        if i < 3:
-            conn.peer[at] = c'.'
-            at += 1
-    conn.peer_len = <uint8_t> at
 
 
 cdef void listener_pause(worker_t* worker, connection_t* listener, int error) noexcept nogil:

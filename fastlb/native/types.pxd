@@ -44,6 +44,7 @@ ctypedef enum role_t:
     ROLE_TCP_CLIENT
     ROLE_UPSTREAM
     ROLE_LINGER       # answered and shut; reads what is left so that the answer is not destroyed
+    ROLE_PROXIED      # a client whose PROXY header is not complete; `requests` says what it will be
 
 # connection_t.flags
 cdef enum:
@@ -57,6 +58,7 @@ cdef enum:
     CONN_SENT_ONCE = 128
     CONN_IDLE = 256          # in the pool of idle upstream connections
     CONN_TCP = 512           # not a UNIX socket
+    CONN_TRUSTED = 1024      # what this client says about others is believed
 
 # Time-out classes: all members of a class wait equally long.
 cdef enum:
@@ -110,11 +112,15 @@ cdef enum:
 
 # letter_t.kind
 cdef enum:
-    LETTER_LISTEN     # value: descriptor; role: ROLE_HTTP_CLIENT or ROLE_TCP_CLIENT
+    LETTER_LISTEN     # value: descriptor; role: ROLE_HTTP_CLIENT or ROLE_TCP_CLIENT, and LISTEN_PROXIED
     LETTER_PURGE      # close idle connections to backends that are not in the plan
     LETTER_DRAIN
     LETTER_STOP
     LETTER_PAUSE
+
+# letter_t.role of LETTER_LISTEN, on top of the role: each client begins with a PROXY header.
+cdef enum:
+    LISTEN_PROXIED = 256
 
 # exchange_t.flags
 cdef enum:
@@ -166,6 +172,21 @@ cdef struct slab_t:
     uint32_t free_head       # index + 1; 0 = none
     uint32_t live
 
+# The two ends of a client's connection, as a PROXY header announces them.
+# OWNER: in connection_t, the client's connection, until it is closed.
+cdef struct ends_t:
+    uint8_t family           # AF_INET, AF_INET6; AF_UNSPEC: unknown
+    uint16_t source_port
+    uint16_t target_port
+    uint8_t source[16]       # in network order; IPv4 uses four of them
+    uint8_t target[16]
+
+# Where trusted proxies are. IPv4 is never written in its IPv6-mapped form here.
+cdef struct network_t:
+    uint8_t family
+    uint8_t prefix_bits
+    uint8_t address[16]
+
 # OWNER: the balancer's lock. Lives in the exchange that waits.
 cdef struct waiter_t:
     waiter_t* prev
@@ -183,6 +204,7 @@ cdef struct backend_t:
     uint32_t slot
     uint32_t known           # added and not removed
     uint32_t eligible        # in the current plan
+    uint32_t proxy_version   # of the header that its connections begin with; 0: none
     int family
     socklen_t address_len
     sockaddr_storage address
@@ -305,8 +327,9 @@ cdef struct connection_t:
     buffer_t* inbox              # received, not used yet
     buffer_t* outbox             # refused by the kernel so far
     void* head                   # head_t of a request or response that is not complete yet
+    ends_t* announced            # by a PROXY header that named the client; or NULL
     uint64_t since_ns            # first byte of the request under way
-    char peer[PEER_MAX_BYTES]    # text of the client's address
+    char peer[PEER_MAX_BYTES]    # text of the client's address; empty for a UNIX socket
 
 cdef struct timer_list_t:
     connection_t* head
@@ -362,6 +385,9 @@ cdef struct settings_t:
     uint32_t workers
     uint64_t connections_max
     int wake_fds[WORKERS_LIMIT]  # the eventfd of every worker
+    network_t* trusted           # proxies that are believed
+    uint32_t trusted_count
+    uint32_t trusted_unix        # and peers of UNIX sockets
     char via10[96]               # the Via field, ready to be copied
     char via11[96]
     uint32_t via_len

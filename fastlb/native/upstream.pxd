@@ -14,4 +14,5 @@ cdef void upstream_forget(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void upstream_purge(worker_t* worker, bint everything) noexcept nogil
 cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* error) noexcept nogil
 cdef int upstream_connected(connection_t* conn) noexcept nogil
+cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* client) noexcept nogil
 cdef bint is_local_fault(int error) noexcept nogil

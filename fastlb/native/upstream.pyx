@@ -1,20 +1,24 @@
 """See upstream.pxd."""
 
 from libc.errno cimport EADDRNOTAVAIL, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset
 
-from fastlb.native.connection cimport connection_close, connection_open, connection_quiet
+from fastlb.native.connection cimport (
+    connection_close, connection_open, connection_quiet, connection_send,
+)
 from fastlb.native.linux cimport (
     AF_UNIX, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, close, connect,
-    getsockopt, sockaddr, socket, socklen_t,
+    getsockopt, iovec, sockaddr, socket, socklen_t,
 )
+from fastlb.native.peer cimport peer_ends
+from fastlb.native.proxy_protocol cimport PROXY_WRITTEN_MAX_BYTES, proxy_write
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     BACKENDS_CHUNK, CONN_CONNECTING, CONN_IDLE, CONN_NODELAY, CONN_READABLE, CONN_REUSED, CONN_TCP,
-    ROLE_UPSTREAM, TIMER_CONNECT, TIMER_POOL, backend_t, connection_t, counter_add_shared,
-    flag_read, idle_list_t, worker_t,
+    ROLE_UPSTREAM, STEP_FAILED, TIMER_CONNECT, TIMER_POOL, backend_t, connection_t,
+    counter_add_shared, ends_t, flag_read, idle_list_t, worker_t,
 )
 
 cdef enum:
@@ -50,6 +54,8 @@ cdef connection_t* upstream_take(worker_t* worker, backend_t* backend, bint chec
     send, and the request goes to a fresh one.
     """
     cdef connection_t* conn
+    if flag_read(&backend.proxy_version):
+        return NULL                              # its connections have one client each
     while backend.slot < worker.idle_cap:
         conn = worker.idle[backend.slot].head
         if conn == NULL:
@@ -68,6 +74,7 @@ cdef void upstream_give(worker_t* worker, connection_t* conn) noexcept nogil:
     cdef idle_list_t* idle = idle_of(worker, conn.backend.slot)
     conn.exchange = NULL
     if idle == NULL or idle.count >= IDLE_MAX or not flag_read(&conn.backend.eligible) or worker.draining \
+            or flag_read(&conn.backend.proxy_version) \
             or conn.inbox != NULL or conn.outbox != NULL \
             or (conn.flags & CONN_READABLE and not connection_quiet(conn)):
         connection_close(worker, conn)
@@ -149,6 +156,23 @@ cdef int upstream_connected(connection_t* conn) noexcept nogil:
     if getsockopt(conn.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0:
         return errno
     return error
+
+
+cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* client) noexcept nogil:
+    """Send the PROXY header that a fresh connection begins with, if its backend wants one. Returns 0
+    or the errno. Its bytes are nobody's: they are counted nowhere."""
+    cdef uint32_t version = flag_read(&conn.backend.proxy_version)
+    cdef uint8_t header[PROXY_WRITTEN_MAX_BYTES]
+    cdef ends_t ends
+    cdef iovec piece
+    if version == 0:
+        return 0
+    peer_ends(client, &ends)
+    piece.iov_base = header
+    piece.iov_len = proxy_write(header, version, &ends)
+    if connection_send(worker, conn, &piece, 1) == STEP_FAILED:
+        return conn.error
+    return 0
 
 
 cdef bint is_local_fault(int error) noexcept nogil:

@@ -22,14 +22,15 @@ from fastlb.native.linux cimport (
 )
 from fastlb.native.listener cimport listener_accept, listener_close, listener_open, listener_resume
 from fastlb.native.mailbox cimport mailbox_take, wake_seen
+from fastlb.native.proxied cimport proxied_event, proxied_timeout
 from fastlb.native.slab cimport slab_at, slab_free, slab_init
 from fastlb.native.tcp_exchange cimport (
     tcp_abort, tcp_client_event, tcp_granted, tcp_pump, tcp_timeout, tcp_upstream_event,
 )
-from fastlb.native.timers cimport timer_cancel, timer_expired, timer_next_ns
+from fastlb.native.timers cimport timer_arm, timer_cancel, timer_expired, timer_next_ns
 from fastlb.native.types cimport (
     CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE,
-    LETTER_PURGE, LETTER_STOP, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER,
+    LETTER_PURGE, LETTER_STOP, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER, ROLE_PROXIED,
     ROLE_TCP_CLIENT, ROLE_UPSTREAM, SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT, TIMER_LINGER,
     TIMER_POOL, X_HTTP, connection_t, event_t, exchange_t, flag_read, flag_write, letter_t,
     record_t, settings_t, waiter_t, worker_t,
@@ -156,6 +157,8 @@ cdef void dispatch(worker_t* worker, uint64_t handle, uint32_t events) noexcept 
         tcp_client_event(worker, conn, events)
     elif conn.role == ROLE_LISTENER:
         listener_accept(worker, conn)
+    elif conn.role == ROLE_PROXIED:
+        proxied_event(worker, conn, events)
     elif conn.role == ROLE_LINGER:
         connection_note(conn, events)
         connection_linger_read(worker, conn)
@@ -187,6 +190,8 @@ cdef void expire(worker_t* worker) noexcept nogil:
         elif timer_class == TIMER_POOL:
             upstream_forget(worker, conn)
             connection_close(worker, conn)
+        elif conn.role == ROLE_PROXIED:
+            proxied_timeout(worker, conn)
         elif conn.role == ROLE_HTTP_CLIENT or (conn.role == ROLE_UPSTREAM and conn.exchange.flags & X_HTTP):
             http_timeout(worker, conn, timer_class)
         else:
@@ -264,6 +269,8 @@ cdef void drain(worker_t* worker) noexcept nogil:
         conn = <connection_t*> slab_at(&worker.connections, i)
         if conn.role == ROLE_HTTP_CLIENT and conn.exchange == NULL and conn.inbox == NULL:
             http_drain_idle(worker, conn)
+        elif conn.role == ROLE_PROXIED:
+            timer_arm(worker, conn, TIMER_LINGER)
 
 
 cdef void close_everything(worker_t* worker) noexcept nogil:

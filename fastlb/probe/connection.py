@@ -4,21 +4,26 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 
 from fastlb.model.address import Address
+from fastlb.model.proxied import ProxyProtocol
+from fastlb.probe.preface import preface
 from fastlb.probe.result import ProbeResult, failed_connection
 
 Answer = tuple[bool, str]  # passed, and why
 Ask = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Answer]]
 
 
-async def probe(address: Address, ask: Ask, timeout_s: float) -> ProbeResult:
+async def probe(
+    address: Address, ask: Ask, timeout_s: float, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+) -> ProbeResult:
     """Connect to a numeric or UNIX address and let `ask` say pass or fail and why.
 
     `timeout_s` covers everything from the connect on. Never raises for what a backend does.
+    `proxy_protocol`: begin with such a header, that of a connection of our own.
     """
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     try:
-        passed, reason = await _within(timeout_s, _connect_and_ask(address, ask))
+        passed, reason = await _within(timeout_s, _connect_and_ask(address, ask, proxy_protocol))
     except asyncio.TimeoutError:
         return ProbeResult(passed=False, reason=f"no answer in {timeout_s:g}s", took_s=timeout_s)
     except OSError as error:
@@ -46,13 +51,26 @@ async def _within(timeout_s: float, work: Coroutine[None, None, Answer]) -> Answ
     return task.result()
 
 
-async def _connect_and_ask(address: Address, ask: Ask) -> Answer:
+async def _connect_and_ask(address: Address, ask: Ask, proxy_protocol: ProxyProtocol) -> Answer:
     if address.is_unix:
         reader, writer = await asyncio.open_unix_connection(address.path)
     else:
         reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
+        await _begin(writer, proxy_protocol)
         return await ask(reader, writer)
     finally:
         # Nothing more is of interest, and waiting for a clean end would be out of the time-out.
         writer.transport.abort()
+
+
+async def _begin(writer: asyncio.StreamWriter, proxy_protocol: ProxyProtocol) -> None:
+    """Send the header and see it off: a probe that only connects aborts right behind it, and what
+    uvloop has not handed to the kernel by then is lost."""
+    if proxy_protocol is ProxyProtocol.OFF:
+        return
+    writer.write(
+        preface(proxy_protocol, writer.get_extra_info("sockname"), writer.get_extra_info("peername"))
+    )
+    while writer.transport.get_write_buffer_size():  # noqa: ASYNC110 - a turn of the loop is the event
+        await asyncio.sleep(0)

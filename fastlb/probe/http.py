@@ -6,6 +6,7 @@ from collections.abc import Collection
 from fastlb import __version__
 from fastlb.model.address import Address
 from fastlb.model.config import StatusRange
+from fastlb.model.proxied import ProxyProtocol
 from fastlb.probe.connection import probe
 from fastlb.probe.result import ProbeResult
 from fastlb.probe.status_reader import HEAD_MAX_BYTES, NotHTTPError, new_status_reader
@@ -14,7 +15,13 @@ _READ_BYTES = 16_384
 
 
 async def probe_http(
-    address: Address, *, host: str, path: str, expect: Collection[StatusRange], timeout_s: float
+    address: Address,
+    *,
+    host: str,
+    path: str,
+    expect: Collection[StatusRange],
+    timeout_s: float,
+    proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
 ) -> ProbeResult:
     """Pass if GET `path` is answered with a status in `expect` within `timeout_s`.
 
@@ -29,7 +36,7 @@ async def probe_http(
         writer.write(request)
         return await _judge(reader, expect)
 
-    return await probe(address, ask, timeout_s)
+    return await probe(address, ask, timeout_s, proxy_protocol)
 
 
 async def _judge(reader: asyncio.StreamReader, expect: Collection[StatusRange]) -> tuple[bool, str]:

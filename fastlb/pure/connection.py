@@ -87,6 +87,11 @@ class Connection(asyncio.Protocol):
         """Close now with RST, so that the peer cannot take the end for a clean one."""
         if self.lost:
             return
-        with suppress(OSError):  # a UNIX socket, on systems that have no such option there
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        reset_socket(self.sock)
         self.transport.abort()
+
+
+def reset_socket(sock: socket.socket) -> None:
+    """Let the close of `sock` send RST."""
+    with suppress(OSError):  # a UNIX socket, on systems that have no such option there
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

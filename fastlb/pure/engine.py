@@ -10,6 +10,7 @@ from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.events import Event
 from fastlb.model.ledger import BackendCounts, Ledger, Verification
 from fastlb.model.plan import Plan
+from fastlb.model.proxied import ProxyProtocol
 from fastlb.pure.exchange import NO_SLOT
 from fastlb.pure.listener import Listener
 from fastlb.pure.worker import Worker
@@ -30,9 +31,11 @@ class PureEngine:
         """Start the worker, which lives on the running loop."""
         self._here.accounts.wake_with(wake)
 
-    def add_backend(self, address: Address, label: str) -> int:
+    def add_backend(
+        self, address: Address, label: str, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+    ) -> int:
         """The slot of a numeric or UNIX address: the one it had if it is still known."""
-        return self._here.add_backend(address, label)
+        return self._here.add_backend(address, label, proxy_protocol)
 
     def remove_backend(self, slot: int) -> None:
         """Forget a backend once its last exchange has ended."""
@@ -42,9 +45,9 @@ class PureEngine:
         """Use `plan` from the next pick on."""
         self._here.publish(plan)
 
-    def open_listener(self, sock: socket.socket, mode: Mode) -> None:
+    def open_listener(self, sock: socket.socket, mode: Mode, proxy_protocol: bool = False) -> None:
         """Accept from a duplicate of a listening socket."""
-        listener = Listener(self._here, sock.dup(), mode)
+        listener = Listener(self._here, sock.dup(), mode, proxy_protocol)
         self._listeners.append(listener)
         self._here.on_room.append(listener.room_again)
 

@@ -11,6 +11,7 @@ import time
 from fastlb.model.errors import NoBackendError
 from fastlb.model.events import EventKind
 from fastlb.model.limits import TRIES_MAX
+from fastlb.model.proxied import Ends
 from fastlb.pure.accounting import Record
 from fastlb.pure.upstream import LOCAL_ERRNOS, Backend, Dial, UpstreamConnection
 from fastlb.pure.worker import Worker
@@ -51,6 +52,10 @@ class Exchange:
 
     def _unavailable(self, status: int, code: str) -> None:
         """No backend can be had: the status for an HTTP client, and the termination code."""
+        raise NotImplementedError
+
+    def _client_ends(self) -> Ends | None:
+        """The ends of the client's connection."""
         raise NotImplementedError
 
     # --- pick and queue ---------------------------------------------------------------------
@@ -128,6 +133,8 @@ class Exchange:
         self._dial = None
         self.record.connected_ns = time.monotonic_ns()
         upstream.backend.connects += 1
+        if upstream.backend.proxy_version:
+            upstream.announce(self._client_ends())
         self._connected(upstream)
 
     def _connect_failed(self, error: int) -> None:

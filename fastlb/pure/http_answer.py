@@ -1,10 +1,12 @@
 """What an HTTP exchange tells its client by itself, and the ways it ends: answered, broken off, over."""
 
+from fastlb.model.proxied import Ends
 from fastlb.pure.accounting import Record
 from fastlb.pure.exchange import Exchange
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse
 from fastlb.pure.http_body import RequestBody
 from fastlb.pure.http_head import answer
+from fastlb.pure.peer import client_ends
 from fastlb.pure.requester import Requester
 from fastlb.pure.upstream import UpstreamConnection
 from fastlb.pure.worker import Worker
@@ -28,6 +30,9 @@ class Answering(Exchange):
         self._body = RequestBody(request)
         self._upstream: UpstreamConnection | None = None
         self._response: ParsedResponse | None = None  # the final one, once its head was passed on
+
+    def _client_ends(self) -> Ends | None:
+        return client_ends(self._client.sock, self._client.peer)
 
     def _to_client(self, data: bytes) -> None:
         if data:

@@ -11,7 +11,8 @@ import time
 from fastlb.pure.accounting import Record
 from fastlb.pure.http1 import Refused, parse_request, request_line
 from fastlb.pure.http_exchange import HttpExchange
-from fastlb.pure.http_head import answer, forwarded_lines
+from fastlb.pure.http_head import answer
+from fastlb.pure.peer import Peer
 from fastlb.pure.requester import ClientUser, Requester
 from fastlb.pure.timers import Deadline
 from fastlb.pure.worker import Worker
@@ -39,13 +40,11 @@ class HttpClient(Requester):
         "_unsent_bytes",
         "_user",
         "_worker",
-        "label",
     )
 
-    def __init__(self, worker: Worker, sock: socket.socket, ip: str, label: str) -> None:
-        super().__init__(sock, forwarded_lines(ip), Deadline(worker.loop, self._expired))
+    def __init__(self, worker: Worker, sock: socket.socket, peer: Peer) -> None:
+        super().__init__(sock, peer, Deadline(worker.loop, self._expired))
         self._worker = worker
-        self.label = label
         self._buffer = b""
         self._user: ClientUser | None = None
         self._started_ns = 0  # first byte of a request whose head is not complete
@@ -116,7 +115,7 @@ class HttpClient(Requester):
             self.deadline.set_once(self._worker.timeouts.header_s)
             return False
         rest, self._buffer = self._buffer[request.head_bytes :], b""
-        record = Record(self.label, self._started_ns)
+        record = Record(self.peer.label, self._started_ns)
         record.method = request.method
         record.target = request.received_target
         record.bytes_in = request.head_bytes
@@ -151,7 +150,7 @@ class HttpClient(Requester):
         self._linger()
 
     def _head_record(self) -> Record:
-        record = Record(self.label, self._started_ns)
+        record = Record(self.peer.label, self._started_ns)
         record.bytes_in = len(self._buffer)
         self._buffer = b""
         self._started_ns = 0

@@ -123,7 +123,7 @@ class HttpExchange(Answering):
         request = self._request
         head = request_head(
             request,
-            self._client.forwarded,
+            self._client.peer,
             self.worker.via,
             upstream.backend.host,
         )

@@ -5,6 +5,7 @@ then what fastlb knows is added, so that no peer can name our own fields in its 
 """
 
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse
+from fastlb.pure.peer import Peer
 
 # RFC 9110 7.6.1, and Proxy-Connection, which never was one.
 _HOP_BY_HOP = frozenset(
@@ -17,19 +18,14 @@ _HOP_BY_HOP = frozenset(
         b"trailer",
     }
 )
-# What only fastlb may say about the client.
-_FORWARDED = frozenset(
-    {
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-    }
-)
-_REQUEST_DROPPED = _HOP_BY_HOP | _FORWARDED | {b"te"}
-# Connection may name them, and they stay: a message without them would be another one.
-_KEPT_ALWAYS = frozenset({b"host", b"content-length"})
+_FORWARDED_FOR = b"x-forwarded-for"
+# What trusted proxies may say about the client besides, and nobody else.
+_FORWARDED_KEPT = frozenset({b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"})
+_TRUSTED_DROPPED = _HOP_BY_HOP | {b"te", b"forwarded", _FORWARDED_FOR}
+_REQUEST_DROPPED = _TRUSTED_DROPPED | _FORWARDED_KEPT
+# Connection may name them, and they stay: a message without them would be another one, and a client
+# behind a proxy that passes Connection on could hide itself.
+_KEPT_ALWAYS = frozenset({b"host", b"content-length"}) | _FORWARDED_KEPT
 
 # RFC 9110 15 and RFC 6585 5; http.HTTPStatus has other phrases in other versions of Python.
 _REASONS = {
@@ -45,19 +41,13 @@ _REASONS = {
 }
 
 
-def forwarded_lines(client_ip: str) -> bytes:
-    """What is said about a client in each of its requests; no address for a UNIX socket."""
-    address = f"X-Forwarded-For: {client_ip}\r\n" if client_ip else ""
-    return f"{address}X-Forwarded-Proto: http\r\n".encode("latin-1")
-
-
-def request_head(request: ParsedRequest, forwarded: bytes, via: bytes, default_host: bytes) -> bytes:
+def request_head(request: ParsedRequest, peer: Peer, via: bytes, default_host: bytes) -> bytes:
     """The head for the backend. `default_host` is for a 1.0 client that sent none."""
     lines = [b"%b %b HTTP/1.1\r\n" % (request.method, _origin_form(request))]
     host = request.host
     if host is None or (request.version == 10 and not _has_host(request)):
         lines.append(b"Host: %b\r\n" % (default_host if host is None else host))
-    dropped = _REQUEST_DROPPED
+    dropped = _TRUSTED_DROPPED if peer.trusted else _REQUEST_DROPPED
     if request.named:
         dropped = dropped | (request.named - _KEPT_ALWAYS)
     for lower, name, value in request.headers:
@@ -68,15 +58,32 @@ def request_head(request: ParsedRequest, forwarded: bytes, via: bytes, default_h
         lines.append(b"%b: %b\r\n" % (name, value))
     if request.framing == "chunked":
         lines.append(b"Transfer-Encoding: chunked\r\n")
-    lines.append(forwarded)
-    if host is not None:
-        lines.append(b"X-Forwarded-Host: %b\r\n" % host)
+    lines += _forwarded_lines(request, peer)
     if via:
         lines.append(b"Via: %b %b\r\n" % (b"1.1" if request.version == 11 else b"1.0", via))
     if request.upgrade:
         lines.append(_upgrade_lines(request))
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def _forwarded_lines(request: ParsedRequest, peer: Peer) -> list[bytes]:
+    """What fastlb says about the client, and what a trusted one has not said itself."""
+    hops: list[bytes] = []
+    said: set[bytes] = set()
+    if peer.trusted:
+        said = {lower for lower, _, _ in request.headers}
+        hops = [value for lower, _, value in request.headers if lower == _FORWARDED_FOR and value]
+    if peer.ip:  # none for a UNIX socket
+        hops.append(peer.ip.encode())
+    lines = []
+    if hops:
+        lines.append(b"X-Forwarded-For: %b\r\n" % b", ".join(hops))
+    if b"x-forwarded-proto" not in said:
+        lines.append(b"X-Forwarded-Proto: http\r\n")
+    if request.host and b"x-forwarded-host" not in said:
+        lines.append(b"X-Forwarded-Host: %b\r\n" % request.host)
+    return lines
 
 
 def response_head(response: ParsedResponse, *, chunked: bool = False, connection: bytes = b"") -> bytes:

@@ -8,16 +8,14 @@ errors of Linux only concern the connection that was not accepted.
 import asyncio
 import errno
 import socket
-from typing import TYPE_CHECKING
 
 from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
 from fastlb.pure.http_client import HttpClient
+from fastlb.pure.peer import Peer, accepted_peer
+from fastlb.pure.proxied import ProxiedClient, refuse_untrusted
 from fastlb.pure.tcp_exchange import TcpClient
 from fastlb.pure.worker import Worker
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _FULL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_S = 0.1
@@ -28,10 +26,11 @@ _BURST = 64
 class Listener:
     """One listening socket; it owns the descriptor."""
 
-    def __init__(self, worker: Worker, sock: socket.socket, mode: Mode) -> None:
+    def __init__(self, worker: Worker, sock: socket.socket, mode: Mode, proxy_protocol: bool) -> None:
         self._worker = worker
         self._sock = sock
         self._mode = mode
+        self._proxy_protocol = proxy_protocol
         self._reading = False
         self._out_of_room = False  # told the control plane, and not yet recovered
         self._retry: asyncio.TimerHandle | None = None
@@ -111,34 +110,31 @@ class Listener:
             self._out_of_room = True
             self._worker.accounts.event(EventKind.ACCEPT_PAUSED, errno=error)
 
-    def _open(self, sock: socket.socket, peer: "str | bytes | Sequence[object]") -> None:
+    def _open(self, sock: socket.socket, name: object) -> None:
         worker = self._worker
         sock.setblocking(False)
         worker.accounts.accepted += 1
-        ip, label = _peer_names(peer)
-        client: HttpClient | TcpClient
-        if self._mode is Mode.HTTP:
-            client = HttpClient(worker, sock, ip, label)
+        peer = accepted_peer(name, worker.config.trusted_proxies)
+        client: HttpClient | TcpClient | ProxiedClient
+        if not self._proxy_protocol:
+            client = self._make(sock, peer)
+        elif peer.trusted:
+            client = ProxiedClient(worker, sock, peer, self._make)
         else:
-            client = TcpClient(worker, sock, label)
+            refuse_untrusted(worker, sock, peer)
+            return
         worker.clients.add(client)
         task = worker.loop.create_task(self._start(sock, client))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
-    async def _start(self, sock: socket.socket, client: HttpClient | TcpClient) -> None:
+    def _make(self, sock: socket.socket, peer: Peer) -> HttpClient | TcpClient:
+        kind = HttpClient if self._mode is Mode.HTTP else TcpClient
+        return kind(self._worker, sock, peer)
+
+    async def _start(self, sock: socket.socket, client: HttpClient | TcpClient | ProxiedClient) -> None:
         try:
             await self._worker.loop.connect_accepted_socket(lambda: client, sock)
         except (OSError, asyncio.CancelledError):
             sock.close()
             self._worker.client_lost(client)
-
-
-def _peer_names(peer: "str | bytes | Sequence[object]") -> tuple[str, str]:
-    """The client's address, empty for a UNIX socket, and how the access log names it."""
-    if isinstance(peer, (str, bytes)):
-        return "", "unix"
-    ip, port = str(peer[0]), peer[1]
-    # A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d (RFC 4291 2.5.5.2).
-    ip = ip.removeprefix("::ffff:") if "." in ip else ip
-    return ip, f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

@@ -7,6 +7,7 @@ import socket
 from typing import Protocol
 
 from fastlb.pure.connection import Connection
+from fastlb.pure.peer import Peer
 from fastlb.pure.timers import Deadline
 
 
@@ -27,15 +28,14 @@ class ClientUser(Protocol):
 class Requester(Connection):
     """A client connection that has asked for something.
 
-    `forwarded`: what is said about the client in each of its requests. `deadline`: the one timer
-    of the connection and of its exchange.
+    `peer`: who the client is. `deadline`: the one timer of the connection and of its exchange.
     """
 
-    __slots__ = ("deadline", "forwarded")
+    __slots__ = ("deadline", "peer")
 
-    def __init__(self, sock: socket.socket, forwarded: bytes, deadline: Deadline) -> None:
+    def __init__(self, sock: socket.socket, peer: Peer, deadline: Deadline) -> None:
         super().__init__(sock)
-        self.forwarded = forwarded
+        self.peer = peer
         self.deadline = deadline
 
     def exchange_over(self, *, keep: bool, linger: bool) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import socket
 
+from fastlb.model.proxied import Ends
 from fastlb.pure.accounting import Record
 from fastlb.pure.connection import Connection
 from fastlb.pure.exchange import Exchange
+from fastlb.pure.peer import Peer, client_ends
 from fastlb.pure.relay import Relay
 from fastlb.pure.timers import Deadline
 from fastlb.pure.upstream import UpstreamConnection
@@ -18,17 +20,17 @@ _EARLY_MAX_BYTES = 65_536
 class TcpClient(Connection):
     """A client connection of a TCP listener."""
 
-    __slots__ = ("_label", "_session", "_worker")
+    __slots__ = ("_session", "_worker", "peer")
 
-    def __init__(self, worker: Worker, sock: socket.socket, label: str) -> None:
+    def __init__(self, worker: Worker, sock: socket.socket, peer: Peer) -> None:
         super().__init__(sock)
         self._worker = worker
-        self._label = label
+        self.peer = peer
         self._session: TcpExchange | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._session = TcpExchange(self._worker, self, Record(self._label))
+        self._session = TcpExchange(self._worker, self, Record(self.peer.label))
         self._session.pick()
 
     def drain(self) -> None:
@@ -106,6 +108,9 @@ class TcpExchange(Exchange):
         early, self._early = self._early, b""
         self._relay.start(early, b"")
         upstream.attach(self._relay)
+
+    def _client_ends(self) -> Ends | None:
+        return client_ends(self._client.sock, self._client.peer)
 
     def _unavailable(self, status: int, code: str) -> None:
         self._client.reset()

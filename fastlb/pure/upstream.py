@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fastlb.model.address import Address
+from fastlb.model.proxied import Ends, ProxyProtocol
 from fastlb.pure.connection import Connection
+from fastlb.pure.proxy_protocol import write_header
 from fastlb.pure.timers import Deadline
 
 # Faults of this machine, which say nothing about the backend.
@@ -42,6 +44,7 @@ class Backend:
         "loop",
         "picked",
         "pooling",
+        "proxy_version",
         "removed",
         "slot",
         "sockaddr",
@@ -62,12 +65,19 @@ class Backend:
         self.idle_deadline = Deadline(loop, self._close_old)
         self.pooling = True  # False while no plan names it
         self.removed = False
+        self.proxy_version = 0  # of the header that its connections begin with; 0: none
         self.picked = 0
         self.connects = 0
         self.failures = 0
         self.failed_in_a_row = 0
         self.bytes_in = 0
         self.bytes_out = 0
+
+    def begin_with(self, proxy_protocol: ProxyProtocol) -> None:
+        """Begin each connection with a PROXY header, or not. One with a header has one client only."""
+        self.proxy_version = proxy_protocol.version
+        if self.proxy_version:
+            self.close_idle()
 
     def take(self) -> "UpstreamConnection | None":
         """The idle connection used last that is still alive, or None."""
@@ -81,7 +91,7 @@ class Backend:
     def put(self, connection: "UpstreamConnection") -> None:
         """Keep a connection for the next exchange, or close it if the backend is on its way out."""
         connection.user = None
-        if not self.pooling:
+        if not self.pooling or self.proxy_version:
             connection.close()
             return
         connection.resume()
@@ -169,6 +179,10 @@ class UpstreamConnection(Connection):
         if self.lost and self.user is user:
             self.user = None
             user.upstream_lost(self._error)
+
+    def announce(self, ends: Ends | None) -> None:
+        """Send the PROXY header. Its bytes are nobody's: they are counted nowhere."""
+        super().send(write_header(self.backend.proxy_version, ends))
 
     def send(self, data: bytes) -> None:
         self.backend.bytes_out += len(data)

@@ -10,6 +10,7 @@ from fastlb.model.errors import ConfigError
 from fastlb.model.events import EventKind
 from fastlb.model.limits import BACKENDS_MAX
 from fastlb.model.plan import Plan
+from fastlb.model.proxied import ProxyProtocol
 from fastlb.pure.accounting import Accounts, Record
 from fastlb.pure.balancer import Balancer
 from fastlb.pure.upstream import Backend, Roster
@@ -54,7 +55,7 @@ class Worker:
 
     # --- backends ---------------------------------------------------------------------------
 
-    def add_backend(self, address: Address, label: str) -> int:
+    def add_backend(self, address: Address, label: str, proxy_protocol: ProxyProtocol) -> int:
         """See Engine.add_backend."""
         if not address.is_numeric:
             raise ConfigError("backend.address", str(address), "numeric or a UNIX socket")
@@ -62,11 +63,14 @@ class Worker:
             if backend.address == address:
                 backend.removed = False
                 backend.label = label
+                backend.begin_with(proxy_protocol)
                 return backend.slot
         if len(self.backends) >= BACKENDS_MAX:
             raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX} backends")
         slot = next(n for n in range(BACKENDS_MAX) if n not in self.backends)
-        self.backends[slot] = Backend(self.loop, slot, address, label, self.timeouts.upstream_idle_s)
+        backend = Backend(self.loop, slot, address, label, self.timeouts.upstream_idle_s)
+        backend.begin_with(proxy_protocol)
+        self.backends[slot] = backend
         return slot
 
     def remove_backend(self, slot: int) -> None:

@@ -3,12 +3,15 @@
 from fastlb.model.address import parse_backend
 from fastlb.model.config import BackendConfig
 from fastlb.model.errors import ConfigError
+from fastlb.model.proxied import ProxyProtocol
 from fastlb.surface.numbers import parse_whole
 
 FLAG = "--backend"
 NAME_MAX_CHARS = 64
 _NAME_FORM = "visible ASCII characters without spaces"
-_KNOWN = "weight=1..256, backup, max_conns=N or name=TEXT"
+_KNOWN = "weight=1..256, backup, max_conns=N, name=TEXT or proxy_protocol=v1|v2"
+_OPTIONS = frozenset({"weight", "backup", "max_conns", "name", "proxy_protocol"})
+_VERSIONS = {version.value: version for version in (ProxyProtocol.V1, ProxyProtocol.V2)}
 
 
 def parse_backend_text(text: str) -> BackendConfig:
@@ -25,7 +28,7 @@ def parse_backend_text(text: str) -> BackendConfig:
         name, equals, value = option.partition("=")
         if name in values:
             raise ConfigError(f"{FLAG} {text}", name, "an option to give twice")
-        if name not in {"weight", "backup", "max_conns", "name"} or bool(equals) is (name == "backup"):
+        if name not in _OPTIONS or bool(equals) is (name == "backup"):
             raise ConfigError(f"{FLAG} {text}", option, f"an option of a backend: {_KNOWN}")
         values[name] = value
     if address.is_unix and "name" not in values and not _is_name(str(address)):
@@ -37,6 +40,7 @@ def parse_backend_text(text: str) -> BackendConfig:
             max_conns=_whole(text, "max_conns", values.get("max_conns", "0")),
             backup="backup" in values,
             name=_name(text, values["name"]) if "name" in values else "",
+            proxy_protocol=_proxy_protocol(text, values.get("proxy_protocol")),
         )
     except ConfigError as error:
         if not error.path.startswith("backend."):
@@ -47,6 +51,14 @@ def parse_backend_text(text: str) -> BackendConfig:
 
 def _whole(text: str, option: str, value: str) -> int:
     return parse_whole(value, path=f"{FLAG} {text}: {option}")
+
+
+def _proxy_protocol(text: str, value: str | None) -> ProxyProtocol:
+    if value is None:
+        return ProxyProtocol.OFF
+    if value not in _VERSIONS:
+        raise ConfigError(f"{FLAG} {text}: proxy_protocol", value, "v1 or v2")
+    return _VERSIONS[value]
 
 
 def _name(text: str, value: str) -> str:

@@ -40,9 +40,10 @@ FLAGS = (
     Flag(
         name="--listen",
         topic=Topic.TRAFFIC,
-        metavar="ADDRESS",
+        metavar="ADDRESS[,proxy_protocol]",
         repeatable=True,
-        help="Where clients connect: :8080, 0.0.0.0:8080, [::]:8080 or unix:/path. Repeatable.",
+        help="Where clients connect: :8080, 0.0.0.0:8080, [::]:8080 or unix:/path. Repeatable. "
+        "proxy_protocol: each connection begins with a PROXY header, v1 or v2.",
     ),
     Flag(
         name="--backend",
@@ -50,7 +51,7 @@ FLAGS = (
         metavar="ADDRESS[,OPTION...]",
         repeatable=True,
         help="Where requests go: host:port, [v6]:port, http://host:port or unix:/path. Repeatable. "
-        "Options: weight=1..256, backup, max_conns=N, name=TEXT.",
+        "Options: weight=1..256, backup, max_conns=N, name=TEXT, proxy_protocol=v1|v2.",
     ),
     Flag(
         name="--mode",
@@ -58,6 +59,13 @@ FLAGS = (
         metavar="http|tcp",
         default="http",
         help="Balance HTTP requests, or whole TCP sessions.",
+    ),
+    Flag(
+        name="--trusted-proxy",
+        topic=Topic.TRAFFIC,
+        metavar="CIDR|ADDRESS|unix",
+        repeatable=True,
+        help="Whose X-Forwarded-* fields are kept, and whose PROXY headers are believed. Repeatable.",
     ),
     Flag(
         name="--via",

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from fastlb.model.address import parse_listen
 from fastlb.model.config import (
     BackendConfig,
     Config,
@@ -22,9 +21,11 @@ from fastlb.model.config import (
 )
 from fastlb.model.errors import ConfigError
 from fastlb.model.limits import WORKERS_MAX, LimitConfig
+from fastlb.model.proxied import TrustedProxies, parse_trusted_proxies
 from fastlb.surface.backend_text import parse_backend_text
 from fastlb.surface.durations import parse_duration
 from fastlb.surface.flags import FLAGS
+from fastlb.surface.listen_text import parse_listen_text
 from fastlb.surface.numbers import parse_whole
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -49,8 +50,12 @@ _HTTP_ONLY_FLAGS = (
     "--tunnel-timeout",
     "--upstream-idle-timeout",
     "--via",
+    "--trusted-proxy",
 )
+# These are about PROXY headers too, in both modes.
+_PROXY_HEADER_FLAGS = frozenset({"--header-timeout", "--trusted-proxy"})
 _FLAG_OF_PATH = {
+    "trusted_proxies": "--trusted-proxy",
     "workers": "--workers",
     "limits.connections": "--max-connections",
     "probe.path": "--check-path",
@@ -109,8 +114,8 @@ def read_settings(typed: Typed, *, cpus: int) -> Config:
     """
     _refuse_unprintable(typed)
     mode = _choice(Mode, "--mode", typed)
-    _refuse_conflicts(typed, mode)
     listeners = _listeners(typed, mode)
+    _refuse_conflicts(typed, mode, proxied=any(listener.proxy_protocol for listener in listeners))
     backends = _backends(typed)
     try:
         return Config(
@@ -124,6 +129,7 @@ def read_settings(typed: Typed, *, cpus: int) -> Config:
             limits=LimitConfig(connections=_connections(typed)),
             log=_log(typed),
             via=_via(typed),
+            trusted_proxies=_trusted_proxies(typed),
         )
     except ConfigError as error:
         flag = _FLAG_OF_PATH.get(error.path)
@@ -145,7 +151,8 @@ def _refuse_unprintable(typed: Typed) -> None:
             raise ConfigError(flag, text, f"at most {VALUE_MAX_CHARS} characters long")
 
 
-def _refuse_conflicts(typed: Typed, mode: Mode) -> None:
+def _refuse_conflicts(typed: Typed, mode: Mode, *, proxied: bool) -> None:
+    """`proxied`: some listener reads PROXY headers."""
     if typed.has("--no-check"):
         for flag in _CHECK_FLAGS:
             if typed.has(flag):
@@ -154,7 +161,7 @@ def _refuse_conflicts(typed: Typed, mode: Mode) -> None:
                 )
     if mode is Mode.TCP:
         for flag in _HTTP_ONLY_FLAGS:
-            if typed.has(flag):
+            if typed.has(flag) and not (proxied and flag in _PROXY_HEADER_FLAGS):
                 raise ConfigError(flag, typed.text(flag), "used in --mode tcp: leave it out")
 
 
@@ -162,12 +169,13 @@ def _listeners(typed: Typed, mode: Mode) -> tuple[ListenerConfig, ...]:
     texts = typed.repeated.get("--listen", ())
     if not texts:
         raise ConfigError("--listen", "", "given: add one, such as --listen :8080")
-    addresses = [parse_listen(text, path="--listen") for text in texts]
+    listeners = tuple(parse_listen_text(text, mode) for text in texts)
+    addresses = [listener.address for listener in listeners]
     for place, address in enumerate(addresses):
         # Port 0 is a new port each time.
         if address in addresses[:place] and (address.port or address.is_unix):
             raise ConfigError("--listen", texts[place], "an address to give twice")
-    return tuple(ListenerConfig(address=address, mode=mode) for address in addresses)
+    return listeners
 
 
 def _backends(typed: Typed) -> tuple[BackendConfig, ...]:
@@ -283,6 +291,10 @@ def _log(typed: Typed) -> LogConfig:
         format=_choice(LogFormat, "--log-format", typed),
         level=level,
     )
+
+
+def _trusted_proxies(typed: Typed) -> TrustedProxies:
+    return parse_trusted_proxies(typed.repeated.get("--trusted-proxy", ()), path="--trusted-proxy")
 
 
 def _via(typed: Typed) -> str:

@@ -11,6 +11,7 @@ from fastlb.model.events import Event, EventKind
 from fastlb.model.ledger import Ledger, Verification
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Pick, Plan, PlanEntry
+from fastlb.model.proxied import ProxyProtocol, parse_trusted_proxies
 from support.backend import Backend
 from support.engines import EngineRooms
 from support.looping import LoopThread
@@ -36,6 +37,7 @@ class Balance:
     """An engine between clients that the test drives and backends that it scripts.
 
     `backends` are scripted backends or addresses; the slot of each is in `slots`, in order.
+    `proxied`: the listener wants PROXY headers; `proxy_protocol`: the backends do.
     """
 
     def __init__(
@@ -53,6 +55,9 @@ class Balance:
         workers: int = 1,
         log_format: LogFormat | None = LogFormat.JSON,
         via: str = "fastlb",
+        proxied: bool = False,
+        trusted: Sequence[str] = (),
+        proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
     ) -> None:
         self._loop = loop
         self._lines: list[bytes] = []
@@ -69,12 +74,15 @@ class Balance:
                 limits=limits,
                 access_format=log_format,
                 via=via,
+                trusted_proxies=parse_trusted_proxies(trusted),
                 seed=1,
             )
         )
         loop.run(self.engine.start(self._wake))
         addresses = [backend.address if isinstance(backend, Backend) else backend for backend in backends]
-        self.slots = [loop.call(lambda a=a: self.engine.add_backend(a, str(a))) for a in addresses]
+        self.slots = [
+            loop.call(lambda a=a: self.engine.add_backend(a, str(a), proxy_protocol)) for a in addresses
+        ]
         self.plan = Plan(
             pick=pick,
             entries=tuple(
@@ -84,16 +92,26 @@ class Balance:
             table=() if pick is Pick.LEAST_LOADED else tuple(self.slots),
         )
         self.publish(self.plan)
-        self.port = self.open_listener(mode)
+        self.port = self.open_listener(mode, proxied=proxied)
 
     def _wake(self) -> None:
         self.wakes += 1
 
-    def open_listener(self, mode: Mode) -> int:
+    def open_listener(
+        self, mode: Mode, *, proxied: bool = False, family: socket.AddressFamily = socket.AF_INET
+    ) -> int:
         """Open one more listener and return its port."""
-        with listen_socket() as sock:
-            self._loop.call(lambda: self.engine.open_listener(sock, mode))
+        with listen_socket(family) as sock:
+            self._loop.call(lambda: self.engine.open_listener(sock, mode, proxied))
             return int(sock.getsockname()[1])
+
+    def open_unix_listener(self, mode: Mode, path: str, *, proxied: bool = False) -> None:
+        """Open a listener at `path`."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(path)
+            sock.listen(64)
+            sock.setblocking(False)
+            self._loop.call(lambda: self.engine.open_listener(sock, mode, proxied))
 
     def publish(self, plan: Plan) -> None:
         """Give the engine a new plan."""
@@ -104,15 +122,19 @@ class Balance:
         entries = tuple(self.plan.entries[index] for index in indexes)
         self.publish(replace(self.plan, entries=entries, **changes))  # type: ignore[arg-type]
 
+    def adopt(self, sock: socket.socket) -> Wire:
+        """A client connection that the test has made; closed at its end."""
+        wire = Wire(sock)
+        self.clients.append(wire)
+        return wire
+
     def connect(self, port: int = 0, *, receive_buffer_bytes: int = 0) -> Wire:
         """A new client connection; closed at the end of the test."""
         sock = socket.socket()
         if receive_buffer_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         sock.connect(("127.0.0.1", port or self.port))
-        wire = Wire(sock)
-        self.clients.append(wire)
-        return wire
+        return self.adopt(sock)
 
     def ledger(self) -> Ledger:
         """The counters now."""

@@ -17,6 +17,7 @@ class EngineRooms:
     Balancer: type[Any]
     LeastLoaded: type[Any]
     http1: ModuleType
+    proxy_protocol: ModuleType
 
 
 def load(name: str) -> EngineRooms:
@@ -29,4 +30,5 @@ def load(name: str) -> EngineRooms:
         Balancer=balancer.Balancer,
         LeastLoaded=balancer.LeastLoaded,
         http1=importlib.import_module(f"fastlb.{name}.http1"),
+        proxy_protocol=importlib.import_module(f"fastlb.{name}.proxy_protocol"),
     )

@@ -10,6 +10,7 @@ from fastlb.model.config import EngineConfig, LogConfig, LogFormat, Mode
 from fastlb.model.events import Event
 from fastlb.model.ledger import BackendCounts, Ledger, Verification
 from fastlb.model.plan import Plan
+from fastlb.model.proxied import ProxyProtocol
 
 
 class FakeEngine:
@@ -27,6 +28,8 @@ class FakeEngine:
         self.access = b""
         self.access_dropped = 0
         self.listeners: list[tuple[socket.socket, Mode]] = []
+        self.proxied: list[bool] = []
+        self.proxy_protocols: dict[Address, ProxyProtocol] = {}
         self.stops = 0
         self.drains = 0
         self.drained = asyncio.Event()
@@ -35,7 +38,10 @@ class FakeEngine:
     async def start(self, wake: Callable[[], None]) -> None:
         self.wake = wake
 
-    def add_backend(self, address: Address, label: str) -> int:
+    def add_backend(
+        self, address: Address, label: str, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+    ) -> int:
+        self.proxy_protocols[address] = proxy_protocol
         return self.slots.setdefault(address, len(self.slots))
 
     def remove_backend(self, slot: int) -> None:
@@ -50,8 +56,9 @@ class FakeEngine:
         """Slots of the current plan with their max_conns."""
         return {entry.slot: entry.max_conns for entry in self.plans[-1].entries} if self.plans else {}
 
-    def open_listener(self, sock: socket.socket, mode: Mode) -> None:
+    def open_listener(self, sock: socket.socket, mode: Mode, proxy_protocol: bool = False) -> None:
         self.listeners.append((sock.dup(), mode))
+        self.proxied.append(proxy_protocol)
 
     async def drain(self, timeout_s: float) -> bool:
         self.drains += 1
