@@ -69,9 +69,10 @@ static inline const uint8_t *scan_text(const uint8_t *at, const uint8_t *end) {
     return at;
 }
 
-/* First byte that a request target may not hold (only 0x21 to 0x7e may), or `end`. */
+/* First byte that a request target may not hold, or `end`. Only 0x21 to 0x7e may be in one, but
+ * no '#': a fragment is not sent, and some servers cut it off while others take it for the path. */
 static inline const uint8_t *scan_target(const uint8_t *at, const uint8_t *end) {
-    while (at < end && *at > 0x20 && *at < 0x7f)
+    while (at < end && *at > 0x20 && *at < 0x7f && *at != '#')
         at++;
     return at;
 }
