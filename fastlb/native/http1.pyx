@@ -1,15 +1,14 @@
-"""See http1.pxd. The two functions at the end are the same parser for Python, for tests."""
+"""See http1.pxd."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
-from cpython.bytes cimport PyBytes_AS_STRING
+from libc.string cimport memcpy, memset
 
 from fastlb.native.types cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 
-from dataclasses import dataclass
 
-from fastlb.model.limits import LimitConfig
-
+cdef extern from "<arpa/inet.h>" nogil:
+    int AF_INET6
+    int inet_pton(int family, const char* text, void* address)
 
 cdef extern from "scan.h" nogil:
     const uint8_t* scan_token(const uint8_t* at, const uint8_t* end)
@@ -28,6 +27,7 @@ cdef enum:
     TAB = 9
     CONNECTION_NAMES_MAX = 32
     CONTENT_LENGTH_MAX_DIGITS = 19
+    IPV6_MAX_BYTES = 45
 
 
 cdef void head_start(head_t* head, bint is_response) noexcept nogil:
@@ -198,6 +198,7 @@ cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
     cdef const uint8_t* end = text + len
     cdef const uint8_t* line = text + head.line_at
     cdef const uint8_t* at
+    cdef const uint8_t* name_end
     cdef const uint8_t* value
     cdef const uint8_t* value_end
     cdef uint32_t next_at = 0
@@ -211,7 +212,15 @@ cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
     at = scan_token(line, end)
     if at == end:
         return HEAD_MORE
-    if at[0] != c':' or at == line or at - line > 65535:        # a colon right behind the name
+    name_end = at
+    if at[0] != c':':
+        if not head.is_response or at == line:                  # a colon right behind the name
+            return bad(head)
+        while at[0] == SP or at[0] == TAB:                      # RFC 9112 5.1: removed from responses
+            at += 1
+            if at == end:
+                return HEAD_MORE
+    if at[0] != c':' or name_end == line or name_end - line > 65535:
         return bad(head)
     if head.field_count >= limits.fields or head.field_count >= FIELDS_MAX:
         return too_large(head, 431)
@@ -226,10 +235,11 @@ cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
         value_end -= 1
     field = &head.fields[head.field_count]
     field.name_at = head.line_at
-    field.name_len = <uint16_t> (at - line)
+    field.name_len = <uint16_t> (name_end - line)
     field.value_at = <uint32_t> (value - text)
     field.value_len = <uint32_t> (value_end - value)
-    field.plain = (value == at + 2 and at[1] == SP and field.value_at + field.value_len + 2 == next_at)
+    field.plain = (at == name_end and value == at + 2 and at[1] == SP
+                   and field.value_at + field.value_len + 2 == next_at)
     field.id = FIELD_OTHER
     outcome = field_read(head, field, text)
     if outcome != HEAD_DONE:
@@ -401,10 +411,11 @@ cdef int head_check(head_t* head, const uint8_t* text) noexcept nogil:
 
 
 cdef int response_check(const head_t* head) noexcept nogil:
-    if head.flags & HEAD_HAS_LENGTH and head.flags & HEAD_HAS_CODING:
-        return 502
-    if head.flags & HEAD_HAS_CODING and head.version == 10:
-        return 502
+    """A coding besides `chunked` was not asked for, and no client would learn of it: TE and
+    Transfer-Encoding are fields of one hop (RFC 9110 10.1.4)."""
+    if head.flags & HEAD_HAS_CODING:
+        if head.flags & (HEAD_HAS_LENGTH | HEAD_CODING_OTHER) or head.version == 10:
+            return 502
     return HEAD_DONE
 
 
@@ -463,37 +474,64 @@ cdef inline bint bytes_are(const uint8_t* text, const char* other, uint32_t len)
 
 
 cdef bint host_valid(const uint8_t* host, uint32_t len) noexcept nogil:
-    """uri-host [ ":" port ] of RFC 3986, without user information. Empty is allowed (RFC 9110 7.2)."""
-    cdef uint32_t i = 0
-    cdef uint8_t c
+    """uri-host [ ":" port ] of RFC 3986 3.2.2, without user information and IPvFuture.
+
+    Nothing at all is allowed (RFC 9110 7.2); a port without a host is not (4.2.1).
+    """
+    cdef uint32_t i
+    if len == 0:
+        return True
     if len > HOST_MAX_BYTES:
         return False
-    if len and host[0] == c'[':                                   # [v6]
-        i = 1
-        while i < len and host[i] != c']':
-            c = host[i]
-            if not (c'0' <= c <= c':' or c'a' <= (c | 32) <= c'f' or c == c'.'):
-                return False
-            i += 1
-        if i == len or i == 1:
+    i = ipv6_bytes(host, len) if host[0] == c'[' else name_bytes(host, len)
+    if i == 0:
+        return False
+    if i < len:
+        if host[i] != c':':
             return False
         i += 1
-        if i < len and host[i] != c':':
+    while i < len:
+        if not c'0' <= host[i] <= c'9':
             return False
+        i += 1
+    return True
+
+
+cdef uint32_t ipv6_bytes(const uint8_t* host, uint32_t len) noexcept nogil:
+    """Length of the address in brackets at the start of `host`; 0 if there is none."""
+    cdef char text[IPV6_MAX_BYTES + 1]
+    cdef uint8_t address[16]
+    cdef uint32_t i = 1
+    while i < len and host[i] != c']':
+        if i > IPV6_MAX_BYTES:
+            return 0
+        i += 1
+    if i == len:
+        return 0
+    memcpy(text, host + 1, i - 1)
+    text[i - 1] = 0
+    return i + 1 if inet_pton(AF_INET6, text, address) == 1 else 0
+
+
+cdef uint32_t name_bytes(const uint8_t* host, uint32_t len) noexcept nogil:
+    """Length of the reg-name or IPv4 address at the start of `host`; 0 if it is none."""
+    cdef uint32_t i = 0
+    cdef uint8_t c
     while i < len and host[i] != c':':
         c = host[i]
-        if not SCAN_TOKEN[c] and c not in (c'(', c')', c',', c';', c'='):  # sub-delims that are no tchar
-            return False
-        if c == c'#' or c == c'^' or c == c'`' or c == c'|':            # tchar, but not in reg-name
-            return False
+        if c == c'%':
+            if i + 2 >= len or not (is_hex(host[i + 1]) and is_hex(host[i + 2])):
+                return 0
+        elif not SCAN_TOKEN[c] and c not in (c'(', c')', c',', c';', c'='):  # sub-delims that are no tchar
+            return 0
+        elif c == c'#' or c == c'^' or c == c'`' or c == c'|':         # tchar, but not in reg-name
+            return 0
         i += 1
-    if i < len:                                                  # the colon
-        i += 1
-        while i < len:
-            if not c'0' <= host[i] <= c'9':
-                return False
-            i += 1
-    return True
+    return i
+
+
+cdef inline bint is_hex(uint8_t c) noexcept nogil:
+    return c'0' <= c <= c'9' or c'a' <= (c | 32) <= c'f'
 
 
 cdef int target_check(head_t* head, const uint8_t* text) noexcept nogil:
@@ -508,7 +546,7 @@ cdef int target_check(head_t* head, const uint8_t* text) noexcept nogil:
         return 400
     while at < len and target[at] != c'/' and target[at] != c'?':
         at += 1
-    if at == 7 or not host_valid(target + 7, at - 7):
+    if at == 7 or not host_valid(target + 7, at - 7):            # RFC 9110 4.2.1: a host, not only a port
         return 400
     head.flags |= HEAD_ABSOLUTE
     head.host_at = head.target_at + 7
@@ -530,10 +568,8 @@ cdef int head_response_framing(const head_t* head, bint to_head_request) noexcep
     """RFC 9112 6.3."""
     if to_head_request or head.status < 200 or head.status == 204 or head.status == 304:
         return FRAME_NONE
-    if head.flags & HEAD_CHUNKED and not head.flags & HEAD_CODING_OTHER:
+    if head.flags & HEAD_CHUNKED:
         return FRAME_CHUNKED
-    if head.flags & HEAD_HAS_CODING:
-        return FRAME_CLOSE
     if head.flags & HEAD_HAS_LENGTH:
         return FRAME_LENGTH if head.content_length else FRAME_NONE
     return FRAME_CLOSE
@@ -544,116 +580,3 @@ cdef bint head_keeps_alive(const head_t* head) noexcept nogil:
     if head.flags & HEAD_CLOSE:
         return False
     return head.version == 11 or head.flags & HEAD_KEEP_ALIVE != 0
-
-
-# ---- for Python -----------------------------------------------------------------------------
-
-class Refused(ValueError):
-    """A head that can be read in more than one way, or not at all. `status` is the answer."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(f"{status} {why}")
-        self.status = status
-        self.why = why
-
-
-@dataclass(frozen=True)
-class ParsedRequest:
-    """A request head. `fields` are as received; `target` is in origin-form; `host` may be empty."""
-
-    method: bytes
-    target: bytes
-    version: int
-    fields: list
-    framing: str
-    length: int
-    head_bytes: int
-    keep_alive: bool
-    upgrade: bool
-
-
-@dataclass(frozen=True)
-class ParsedResponse:
-    """A response head."""
-
-    status: int
-    reason: bytes
-    version: int
-    fields: list
-    framing: str
-    length: int
-    head_bytes: int
-    keep_alive: bool
-
-
-FRAMINGS = {FRAME_NONE: "none", FRAME_LENGTH: "length", FRAME_CHUNKED: "chunked", FRAME_CLOSE: "close"}
-
-
-cdef int parse_once(head_t* head, bytes raw, bint is_response, limits) except -1:
-    cdef head_limits_t bounds
-    cdef int outcome
-    cdef const uint8_t* text = <const uint8_t*> PyBytes_AS_STRING(raw)
-    bounds.line_bytes = limits.line_bytes
-    bounds.header_bytes = limits.header_bytes
-    bounds.fields = limits.fields
-    head_start(head, is_response)
-    outcome = head_parse(head, text, <uint32_t> len(raw), &bounds)
-    if outcome > HEAD_MORE:
-        raise Refused(outcome, "response head" if is_response else "request head")
-    return outcome
-
-
-cdef list fields_of(const head_t* head, bytes raw):
-    cdef uint32_t i
-    cdef const field_t* field
-    found = []
-    for i in range(head.field_count):
-        field = &head.fields[i]
-        found.append((
-            raw[field.name_at:field.name_at + field.name_len],
-            raw[field.value_at:field.value_at + field.value_len],
-        ))
-    return found
-
-
-def parse_request(raw: bytes, limits=LimitConfig()):
-    """Parse a request head at the start of `raw`.
-
-    Returns: ParsedRequest, or None if the head is not complete.
-    Raises:  Refused with the status of the answer.
-    Cost:    one pass over the bytes.
-    """
-    cdef head_t head
-    if parse_once(&head, raw, False, limits) == HEAD_MORE:
-        return None
-    framing = head_request_framing(&head)
-    return ParsedRequest(
-        method=raw[head.start_at:head.start_at + head.method_len],
-        target=raw[head.target_at:head.target_at + head.target_len],
-        version=head.version,
-        fields=fields_of(&head, raw),
-        framing="length" if framing == FRAME_NONE and head.flags & HEAD_HAS_LENGTH else FRAMINGS[framing],
-        length=head.content_length if framing == FRAME_LENGTH else 0,
-        head_bytes=head.bytes,
-        keep_alive=bool(head_keeps_alive(&head)),
-        upgrade=bool(head.version == 11 and head.flags & HEAD_CONN_UPGRADE and head.flags & HEAD_HAS_UPGRADE),
-    )
-
-
-def parse_response(raw: bytes, request_method: bytes = b"GET", limits=LimitConfig()):
-    """Parse a response head at the start of `raw`; see parse_request()."""
-    cdef head_t head
-    if parse_once(&head, raw, True, limits) == HEAD_MORE:
-        return None
-    framing = head_response_framing(&head, request_method == b"HEAD")
-    empty = framing == FRAME_NONE and head.flags & HEAD_HAS_LENGTH and head.content_length == 0
-    return ParsedResponse(
-        status=head.status,
-        reason=raw[head.reason_at:head.reason_at + head.reason_len],
-        version=head.version,
-        fields=fields_of(&head, raw),
-        framing="length" if empty else FRAMINGS[framing],
-        length=head.content_length if framing == FRAME_LENGTH else 0,
-        head_bytes=head.bytes,
-        keep_alive=bool(head_keeps_alive(&head)),
-    )

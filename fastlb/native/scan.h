@@ -81,21 +81,23 @@ static inline const uint8_t *scan_text(const uint8_t *at, const uint8_t *end) {
     return at;
 }
 
-/* First byte that a request target may not hold (only 0x21 to 0x7e may), or `end`. */
+/* First byte that a request target may not hold, or `end`. Only 0x21 to 0x7e may be in one, but
+ * no '#': a fragment is not sent, and some servers cut it off while others take it for the path. */
 static inline const uint8_t *scan_target(const uint8_t *at, const uint8_t *end) {
 #if defined(__SSE2__)
-    const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
+    const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f), hash = _mm_set1_epi8('#');
     while (end - at >= 16) {
         __m128i block = _mm_loadu_si128((const __m128i *)at);
+        __m128i not = _mm_or_si128(_mm_cmpeq_epi8(block, del), _mm_cmpeq_epi8(block, hash));
         /* signed: bytes from 0x80 on are below the space */
-        __m128i may = _mm_andnot_si128(_mm_cmpeq_epi8(block, del), _mm_cmpgt_epi8(block, space));
+        __m128i may = _mm_andnot_si128(not, _mm_cmpgt_epi8(block, space));
         unsigned found = (unsigned)_mm_movemask_epi8(may) ^ 0xffff;
         if (found)
             return at + __builtin_ctz(found);
         at += 16;
     }
 #endif
-    while (at < end && *at > 0x20 && *at < 0x7f)
+    while (at < end && *at > 0x20 && *at < 0x7f && *at != '#')
         at++;
     return at;
 }

@@ -2,18 +2,24 @@
 
 A chunk-size line that two parsers could read differently is refused: only hexadecimal digits,
 then CRLF or an extension that starts with a semicolon and has no control characters but HTAB.
+What can no longer become valid is refused at once, however the bytes are cut.
 """
 
 import re
+from typing import NoReturn
 
 from fastlb.model.limits import CHUNK_LINE_MAX_BYTES, CHUNK_SIZE_MAX_DIGITS, TRAILER_MAX_BYTES
 from fastlb.pure.refused import Refused
-from fastlb.pure.syntax import FIELD_LINE
+from fastlb.pure.syntax import REQUEST_FIELD
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n" % CHUNK_SIZE_MAX_DIGITS)
-_SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
+_EXTENSION = rb"(?:;[\t\x20-\x7e\x80-\xff]*)?"
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})%b\r\n" % (CHUNK_SIZE_MAX_DIGITS, _EXTENSION))
+_SIZE_PREFIX = re.compile(rb"[0-9A-Fa-f]{1,%d}%b\r?" % (CHUNK_SIZE_MAX_DIGITS, _EXTENSION))
+_CR = re.compile(rb"\r")
+_SIZE, _DATA, _DATA_END, _TRAILER = range(4)
+_NAMES = ("chunk size", "chunk data", "end of chunk data", "trailer field")
 
 
 def chunk(data: bytes) -> bytes:
@@ -33,7 +39,7 @@ class ChunkDecoder:
         self._state = _SIZE
         self._left = 0  # bytes of the current chunk
         self._line = b""  # the beginning of a line that is not complete
-        self._trailer_bytes = 0
+        self._trailer_bytes = 0  # of complete lines
         self.done = False
         self.rest = b""
 
@@ -52,9 +58,10 @@ class ChunkDecoder:
                 if not self._left:
                     self._state = _DATA_END
                 continue
-            line_end = self._line_end(data, position)
-            if line_end < 0:
+            line_end = data.find(b"\n", position, position + self._longest()) + 1
+            if not line_end:
                 self._line = data[position:]
+                self._check_prefix(self._line)
                 break
             self._read_line(data[position:line_end])
             position = line_end
@@ -62,35 +69,42 @@ class ChunkDecoder:
             self.rest = data[position:]
         return body[0] if len(body) == 1 else b"".join(body)
 
-    def _line_end(self, data: bytes, start: int) -> int:
-        """Where the line that begins at `start` ends, or -1."""
-        if self._state == _DATA_END:
-            if not b"\r\n".startswith(data[start : start + 2]):
-                raise Refused(400, "chunk data not followed by CRLF")
-            return start + 2 if len(data) - start >= 2 else -1
-        longest = TRAILER_MAX_BYTES if self._state == _TRAILER else CHUNK_LINE_MAX_BYTES + 2
-        newline = data.find(b"\n", start, start + longest)
-        if newline < 0 and len(data) - start >= longest:
-            raise Refused(
-                400, "trailer section too large" if self._state == _TRAILER else "chunk line too long"
-            )
-        return newline + 1 if newline >= 0 else -1
+    def _longest(self) -> int:
+        """The line that comes now may be so long, with its CRLF."""
+        if self._state == _TRAILER:
+            return TRAILER_MAX_BYTES - self._trailer_bytes
+        return CHUNK_LINE_MAX_BYTES + 2 if self._state == _SIZE else 2
+
+    def _check_prefix(self, line: bytes) -> None:
+        """May `line`, which has no end yet, still become a whole one?"""
+        limit = self._longest()
+        if self._state == _SIZE:
+            limit -= 1 if line.endswith(b"\r") else 2
+            valid = _SIZE_PREFIX.fullmatch(line)
+        elif self._state == _TRAILER:
+            valid = REQUEST_FIELD.prefix.fullmatch(line)
+        else:
+            valid = _CR.fullmatch(line)
+        if valid is None or len(line) > limit:
+            self._refuse()
 
     def _read_line(self, line: bytes) -> None:
         if self._state == _DATA_END:
+            if line != b"\r\n":
+                self._refuse()
             self._state = _SIZE
         elif self._state == _SIZE:
             match = _SIZE_LINE.fullmatch(line)
             if match is None:
-                raise Refused(400, "malformed chunk size")
+                self._refuse()
             self._left = int(match[1], 16)
             self._state = _DATA if self._left else _TRAILER
-        else:
+        elif line == b"\r\n":
+            self.done = True
+        elif REQUEST_FIELD.line.fullmatch(line):
             self._trailer_bytes += len(line)
-            if self._trailer_bytes > TRAILER_MAX_BYTES:
-                raise Refused(400, "trailer section too large")
-            if line == b"\r\n":
-                self._state = _DONE
-                self.done = True
-            elif FIELD_LINE.fullmatch(line) is None:
-                raise Refused(400, "malformed trailer field")
+        else:
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise Refused(400, f"malformed or too long: {_NAMES[self._state]}")

@@ -7,6 +7,7 @@ which they are passed on. The same bytes give the same answer in whatever pieces
 nothing behind a limit is ever looked at.
 """
 
+import socket
 from typing import NamedTuple
 
 import h11
@@ -16,15 +17,15 @@ from fastlb.pure.refused import Refused
 from fastlb.pure.syntax import (
     ABSOLUTE_FORM,
     DIGITS,
-    FIELD_LINE,
-    FIELD_NAME,
-    FIELD_PREFIX,
     HOST,
+    REQUEST_FIELD,
     REQUEST_LINE,
     REQUEST_LINE_PREFIX,
+    RESPONSE_FIELD,
     STATUS_LINE,
     STATUS_LINE_PREFIX,
     TOKEN,
+    FieldSyntax,
 )
 
 __all__ = ["ParsedRequest", "ParsedResponse", "Refused", "parse_request", "parse_response"]
@@ -94,6 +95,7 @@ class _Meaning:
         "keep_alive",
         "length",
         "lengths",
+        "named",
         "names",
         "other_coding",
         "refuse_as",
@@ -112,6 +114,7 @@ class _Meaning:
         self.keep_alive = False
         self.upgrade = False  # named in Connection
         self.has_upgrade = False
+        self.named = 0  # members of Connection that name a field
         self.names: set[bytes] = set()
 
     def read_host(self, value: bytes) -> None:
@@ -151,7 +154,8 @@ class _Meaning:
                 self.upgrade = True
             elif item:
                 self.names.add(item)
-                if len(self.names) > _CONNECTION_NAMES_MAX:
+                self.named += 1
+                if self.named > _CONNECTION_NAMES_MAX:
                     raise Refused(self.refuse_as, "too many names in Connection")
 
     def keeps(self, version: int) -> bool:
@@ -201,7 +205,7 @@ def parse_request(raw: bytes, limits: LimitConfig = _DEFAULT_LIMITS) -> ParsedRe
     version = 10 + int(minor)
     fields: Fields = []
     meaning = _Meaning(400)
-    end = _read_fields(raw, match.end(), fields, meaning, limits)
+    end = _read_fields(raw, match.end(), REQUEST_FIELD, fields, meaning, limits)
     if not end:
         return None
     host, target = _check_request(method, received_target, version, meaning)
@@ -243,11 +247,13 @@ def parse_response(
     status = int(match[2])
     fields: Fields = []
     meaning = _Meaning(502)
-    end = _read_fields(raw, match.end(), fields, meaning, limits)
+    end = _read_fields(raw, match.end(), RESPONSE_FIELD, fields, meaning, limits)
     if not end:
         return None
     if meaning.coded and (meaning.lengths or version == 10):
         raise Refused(502, "Transfer-Encoding with Content-Length or in HTTP/1.0")
+    if meaning.other_coding:  # not asked for; no client would learn of it (RFC 9110 10.1.4)
+        raise Refused(502, "unknown transfer coding")
     framing = _response_framing(status, request_method, meaning)
     return ParsedResponse(
         status,
@@ -272,11 +278,13 @@ def request_line(raw: bytes) -> tuple[bytes | None, bytes | None]:
     return match[1], match[2]
 
 
-def _read_fields(raw: bytes, start: int, fields: Fields, meaning: _Meaning, limits: LimitConfig) -> int:
+def _read_fields(
+    raw: bytes, start: int, syntax: FieldSyntax, fields: Fields, meaning: _Meaning, limits: LimitConfig
+) -> int:
     """Where the head ends, or 0 if it is not complete."""
     cut = start + limits.header_bytes
     position = start
-    while match := FIELD_LINE.match(raw, position, cut):
+    while match := syntax.line.match(raw, position, cut):
         if len(fields) == limits.fields:
             raise Refused(_too_large(meaning), "too many fields")
         name, value = match.groups()
@@ -288,9 +296,9 @@ def _read_fields(raw: bytes, start: int, fields: Fields, meaning: _Meaning, limi
         position = match.end()
     if raw.startswith(b"\r\n", position) and position + 2 <= cut:
         return position + 2
-    if len(fields) == limits.fields and FIELD_NAME.match(raw, position, cut):
+    if len(fields) == limits.fields and syntax.name.match(raw, position, cut):
         raise Refused(_too_large(meaning), "too many fields")
-    if FIELD_PREFIX.fullmatch(raw, position, cut) is None:
+    if syntax.prefix.fullmatch(raw, position, cut) is None:
         raise Refused(meaning.refuse_as, "malformed field line")
     if len(raw) >= cut:
         raise Refused(_too_large(meaning), "header section too large")
@@ -329,7 +337,16 @@ def _check_request(
 
 def _is_host(host: bytes) -> bool:
     """True for uri-host and port of RFC 3986; it may be empty (RFC 9110 7.2)."""
-    return len(host) <= _HOST_MAX_BYTES and HOST.fullmatch(host) is not None
+    match = HOST.fullmatch(host) if len(host) <= _HOST_MAX_BYTES else None
+    return match is not None and (match[1] is None or _is_ipv6(match[1].decode("ascii")))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text)
+    except OSError:
+        return False
+    return True
 
 
 def _response_framing(status: int, request_method: bytes, meaning: _Meaning) -> str:
@@ -337,7 +354,7 @@ def _response_framing(status: int, request_method: bytes, meaning: _Meaning) -> 
     if request_method == b"HEAD" or status < 200 or status in (204, 304):
         return "none"
     if meaning.coded:
-        return "chunked" if meaning.chunked and not meaning.other_coding else "close"
+        return "chunked"
     return "length" if meaning.lengths else "close"
 
 
@@ -367,9 +384,8 @@ def _second_reading(method: bytes, version: int, fields: Fields) -> Headers:
 
 
 def _second_reading_of_response(status: int, version: int, fields: Fields) -> Headers:
-    """As for requests. h11 knows no coding but chunked, and the field is not passed on anyway."""
+    """As for requests."""
     kind = h11.Response if status >= 200 else h11.InformationalResponse
-    fields = [field for field in fields if field[0].lower() != b"transfer-encoding"]
     try:
         return _headers(kind(status_code=status, headers=fields, http_version=_H11_VERSIONS[version]))
     except h11.LocalProtocolError as error:

@@ -84,7 +84,7 @@ def _engine() -> tuple[str, str, str]:
 
 
 def _cython_built_with() -> str:
-    module = importlib.import_module("fastlb.native.http1")
+    module = importlib.import_module("fastlb.native.parsing")
     for value in vars(module).values():
         if match := _CYTHON_ABI.match(type(value).__module__):
             return ".".join(match.groups())

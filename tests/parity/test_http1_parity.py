@@ -5,6 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 
 from fastlb.model.limits import LimitConfig
+from support.chunks import BAD_CHUNKS
+from support.cuts import decode
 from support.heads import REFUSED, REFUSED_EITHER, REFUSED_RESPONSES
 
 LIMITS = LimitConfig(header_bytes=1024, line_bytes=128, fields=8)
@@ -118,3 +120,12 @@ def test_refused_responses_are_alike(both, why):
     native, pure = (reading(r.http1, lambda r=r: r.http1.parse_response(raw)) for r in both.values())
 
     assert native == pure
+
+
+@pytest.mark.parametrize("why", BAD_CHUNKS)
+def test_bad_chunk_is_refused_at_its_first_wrong_byte(both, why):
+    """Nobody waits for more bytes to say no, and both engines say it at the same byte."""
+    raw = BAD_CHUNKS[why]
+    for cut in range(len(raw) + 1):
+        native, pure = (decode(rooms, [raw[:cut]]) for rooms in both.values())
+        assert (native.refused, native.done) == (pure.refused, pure.done), raw[:cut]

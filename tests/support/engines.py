@@ -18,17 +18,22 @@ class EngineRooms:
     LeastLoaded: type[Any]
     http1: ModuleType
     proxy_protocol: ModuleType
+    ChunkDecoder: type[Any]
 
 
 def load(name: str) -> EngineRooms:
     """Import one engine. Raises: ImportError as it is; there is no fallback."""
     engine = importlib.import_module(f"fastlb.{name}.engine")
     balancer = importlib.import_module(f"fastlb.{name}.balancer")
+    # The native parsers are C functions; `parsing` shows them to Python.
+    http1 = importlib.import_module("fastlb.native.parsing" if name == "native" else "fastlb.pure.http1")
+    chunked = http1 if name == "native" else importlib.import_module("fastlb.pure.chunked")
     return EngineRooms(
         name=name,
         Engine=getattr(engine, f"{name.capitalize()}Engine"),
         Balancer=balancer.Balancer,
         LeastLoaded=balancer.LeastLoaded,
-        http1=importlib.import_module(f"fastlb.{name}.http1"),
         proxy_protocol=importlib.import_module(f"fastlb.{name}.proxy_protocol"),
+        http1=http1,
+        ChunkDecoder=chunked.ChunkDecoder,
     )
