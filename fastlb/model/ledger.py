@@ -61,6 +61,7 @@ class Ledger:
     accepted: int = 0
     exchanges: int = 0
     retries: int = 0
+    retries_denied: int = 0  # the budget was spent
     bytes_in: int = 0  # from clients
     bytes_out: int = 0  # to clients
     access_dropped: int = 0

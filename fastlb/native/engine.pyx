@@ -23,6 +23,7 @@ from fastlb.native.linux cimport (
     clock_ns, eventfd, htons, inet_pton, sockaddr_in, sockaddr_in6, sockaddr_un,
 )
 from fastlb.native.mailbox cimport mailbox_post, wake, wake_seen
+from fastlb.native.retry_budget cimport RETRY_UNLIMITED, retry_budget_init, retry_budget_t
 from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
     BACKENDS_CHUNK, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, ROLE_FREE,
@@ -61,6 +62,7 @@ cdef class NativeEngine:
     cdef object config
     cdef settings_t settings
     cdef Balancer balancer
+    cdef retry_budget_t retry_budget
     cdef worker_t** workers
     cdef uint32_t worker_count
     cdef backend_t** backends[BACKENDS_CHUNKS]
@@ -159,6 +161,9 @@ cdef class NativeEngine:
         cdef uint32_t i
         cdef worker_t* worker
         cdef bint made
+        percent = self.config.limits.retry_percent
+        retry_budget_init(&self.retry_budget, RETRY_UNLIMITED if percent is None else percent,
+                          clock_ns(CLOCK_MONOTONIC) // 1_000_000)
         self.log_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         self.log_armed = 1
         for i in range(self.worker_count):
@@ -168,6 +173,8 @@ cdef class NativeEngine:
             if not made or self.log_fd < 0:
                 raise StartError("workers: not enough memory or descriptors")
             worker.balancer = &self.balancer.core
+            worker.retry_budget = &self.retry_budget
+            self.retry_budget.ledgers[i] = &worker.ledger
             worker.backends = self.backends
             worker.clients_total = &self.clients_total
             worker.retry_after_s = &self.retry_after_s
@@ -388,7 +395,8 @@ cdef class NativeEngine:
         """The counters now, all workers together."""
         cdef uint32_t i
         cdef worker_t* worker
-        cdef uint64_t accepted = 0, exchanges = 0, retries = 0, bytes_in = 0, bytes_out = 0, dropped = 0
+        cdef uint64_t accepted = 0, exchanges = 0, retries = 0, denied = 0
+        cdef uint64_t bytes_in = 0, bytes_out = 0, dropped = 0
         statuses = [0] * 6
         for i in range(self.worker_count):
             worker = self.workers[i]
@@ -397,6 +405,7 @@ cdef class NativeEngine:
             accepted += counter_read(&worker.ledger.clients_opened)
             exchanges += counter_read(&worker.ledger.exchanges)
             retries += counter_read(&worker.ledger.retries)
+            denied += counter_read(&worker.ledger.retries_denied)
             bytes_in += counter_read(&worker.ledger.bytes_in)
             bytes_out += counter_read(&worker.ledger.bytes_out)
             dropped += counter_read(&worker.access.dropped)
@@ -404,8 +413,8 @@ cdef class NativeEngine:
                 statuses[index] += counter_read(&worker.ledger.statuses[<int> index])
         return Ledger(
             clients=counter_read(&self.clients_total), queued=self.balancer.core.queue_len,
-            accepted=accepted, exchanges=exchanges, retries=retries, bytes_in=bytes_in,
-            bytes_out=bytes_out, access_dropped=dropped, statuses=tuple(statuses),
+            accepted=accepted, exchanges=exchanges, retries=retries, retries_denied=denied,
+            bytes_in=bytes_in, bytes_out=bytes_out, access_dropped=dropped, statuses=tuple(statuses),
             backends=tuple(self.counts_of(slot) for slot in range(self.backend_count)),
         )
 

@@ -26,6 +26,7 @@ from fastlb.native.http_head cimport (
 )
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLRDHUP, iovec
 from fastlb.native.relay cimport relay_decode, relay_feed, relay_open, relay_pending, relay_pump
+from fastlb.native.retry_budget cimport retry_allowed
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
@@ -261,17 +262,19 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
         and exchange.flags & X_REPLAYABLE
     exchange_drop_upstream(worker, exchange, False)
     if again and reused and not exchange.flags & X_RETRIED and (untouched or exchange.flags & X_IDEMPOTENT):
-        exchange.flags |= X_RETRIED
-        exchange.replay_sent = 0
-        retry_fresh(worker, exchange)
-        return
-    account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
-    if again and exchange.tried_count < TRIES_MAX and (untouched or exchange.flags & X_IDEMPOTENT):
-        exchange_release(worker, exchange)
-        exchange.failure = FAIL_BROKEN
-        exchange.replay_sent = 0
-        settle(worker, exchange, exchange_dispatch(worker, exchange))
-        return
+        if retry_allowed(worker):
+            exchange.flags |= X_RETRIED
+            exchange.replay_sent = 0
+            retry_fresh(worker, exchange)
+            return
+    else:
+        account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
+        if again and exchange.tried_count < TRIES_MAX and (untouched or exchange.flags & X_IDEMPOTENT):
+            exchange_release(worker, exchange)
+            exchange.failure = FAIL_BROKEN
+            exchange.replay_sent = 0
+            settle(worker, exchange, exchange_dispatch(worker, exchange))
+            return
     if exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, c'S', c'H')
     else:

@@ -335,6 +335,7 @@ cdef struct ledger_t:
     uint64_t clients_opened
     uint64_t exchanges
     uint64_t retries
+    uint64_t retries_denied
     uint64_t bytes_in
     uint64_t bytes_out
     uint64_t statuses[6]
@@ -374,6 +375,7 @@ cdef struct worker_t:
     uint64_t now_ns              # read once for each turn of the loop
     settings_t* settings
     void* balancer               # balancer_t, SHARED
+    void* retry_budget           # retry_budget_t, SHARED
     backend_t*** backends        # chunks of pointers by slot, SHARED
     uint64_t* clients_total      # SHARED by all workers
     slab_t connections

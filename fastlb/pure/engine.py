@@ -90,6 +90,7 @@ class PureEngine:
             accepted=accounts.accepted,
             exchanges=accounts.exchanges,
             retries=accounts.retries,
+            retries_denied=accounts.retries_denied,
             bytes_in=bytes_in,
             bytes_out=bytes_out,
             access_dropped=accounts.dropped,

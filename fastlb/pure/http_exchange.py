@@ -172,6 +172,8 @@ class HttpExchange(Answering):
         if self._body.kept:
             self._touch()
             if upstream.reused and not self._resent:
+                if not self.worker.retry_allowed():
+                    return False
                 self._resent = True
                 self.worker.accounts.retries += 1
                 self._connect(backend)

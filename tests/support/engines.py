@@ -16,6 +16,7 @@ class EngineRooms:
     Engine: type[Any]
     Balancer: type[Any]
     LeastLoaded: type[Any]
+    RetryBudget: type[Any]
     http1: ModuleType
 
 
@@ -28,5 +29,6 @@ def load(name: str) -> EngineRooms:
         Engine=getattr(engine, f"{name.capitalize()}Engine"),
         Balancer=balancer.Balancer,
         LeastLoaded=balancer.LeastLoaded,
+        RetryBudget=importlib.import_module(f"fastlb.{name}.retry_budget").RetryBudget,
         http1=importlib.import_module(f"fastlb.{name}.http1"),
     )
