@@ -28,7 +28,7 @@ from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
     BACKENDS_CHUNK, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, ROLE_FREE,
     ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT,
-    TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE,
+    TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE,
     TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t, exchange_t, flag_read,
     flag_write, settings_t, worker_t,
 )
@@ -121,6 +121,7 @@ cdef class NativeEngine:
             (TIMER_CONNECT, timeouts.connect_s),
             (TIMER_HEADER, timeouts.header_s),
             (TIMER_IDLE, timeouts.idle_s),
+            (TIMER_KEEPALIVE, timeouts.between_requests_s),
             (TIMER_RESPONSE, timeouts.response_s or 0),
             (TIMER_TUNNEL, timeouts.tunnel_s),
             (TIMER_FIN, timeouts.fin_s),
@@ -133,6 +134,8 @@ cdef class NativeEngine:
         s.header_bytes = config.limits.header_bytes
         s.line_bytes = config.limits.line_bytes
         s.fields = config.limits.fields
+        s.body_bytes = config.limits.body_bytes
+        s.buffer_bytes = config.limits.buffer_bytes // self.worker_count
         s.queue_depth = config.limits.queue_depth
         s.connections_max = config.limits.connections
         s.access_on = config.access_format is not None
@@ -396,7 +399,7 @@ cdef class NativeEngine:
         cdef uint32_t i
         cdef worker_t* worker
         cdef uint64_t accepted = 0, exchanges = 0, retries = 0, denied = 0
-        cdef uint64_t bytes_in = 0, bytes_out = 0, dropped = 0
+        cdef uint64_t bytes_in = 0, bytes_out = 0, dropped = 0, buffers = 0
         statuses = [0] * 6
         for i in range(self.worker_count):
             worker = self.workers[i]
@@ -409,12 +412,14 @@ cdef class NativeEngine:
             bytes_in += counter_read(&worker.ledger.bytes_in)
             bytes_out += counter_read(&worker.ledger.bytes_out)
             dropped += counter_read(&worker.access.dropped)
+            buffers += counter_read(&worker.buffer_bytes)
             for index in range(6):
                 statuses[index] += counter_read(&worker.ledger.statuses[<int> index])
         return Ledger(
             clients=counter_read(&self.clients_total), queued=self.balancer.core.queue_len,
             accepted=accepted, exchanges=exchanges, retries=retries, retries_denied=denied,
-            bytes_in=bytes_in, bytes_out=bytes_out, access_dropped=dropped, statuses=tuple(statuses),
+            bytes_in=bytes_in, bytes_out=bytes_out, buffer_bytes=buffers, access_dropped=dropped,
+            statuses=tuple(statuses),
             backends=tuple(self.counts_of(slot) for slot in range(self.backend_count)),
         )
 

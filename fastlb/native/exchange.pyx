@@ -50,6 +50,7 @@ cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t 
     exchange.record.peer_len = client.peer_len
     memcpy(exchange.record.peer, client.peer, client.peer_len)
     client.exchange = exchange
+    counter_add(&worker.ledger.begun, 1)
     return exchange
 
 

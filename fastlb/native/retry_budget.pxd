@@ -16,7 +16,7 @@ cdef enum:
 cdef struct retry_slot_t:
     uint64_t second          # + 1; 0 = never used
     uint64_t at_ms           # of its first retry
-    uint64_t exchanges       # that had ended by then
+    uint64_t exchanges       # that had begun by then
     uint64_t retries
 
 # SHARED by all workers, behind its lock, which is taken for a retry only.

@@ -25,7 +25,7 @@ cdef bint retry_allowed(worker_t* worker) noexcept nogil:
     if budget.percent == RETRY_UNLIMITED:
         return True
     for i in range(worker.settings.workers):
-        exchanges += counter_read(&budget.ledgers[i].exchanges)
+        exchanges += counter_read(&budget.ledgers[i].begun)
     spin_lock(&budget.lock)
     allowed = retry_budget_spend(budget, worker.now_ns // 1_000_000, exchanges)
     spin_unlock(&budget.lock)
@@ -35,7 +35,7 @@ cdef bint retry_allowed(worker_t* worker) noexcept nogil:
 
 
 cdef bint retry_budget_spend(retry_budget_t* budget, uint64_t now_ms, uint64_t exchanges) noexcept nogil:
-    """The decision alone. `exchanges`: all that have ended so far."""
+    """The decision alone. `exchanges`: all that have begun so far."""
     cdef retry_slot_t* slot = slot_of(budget, now_ms, exchanges)
     cdef retry_slot_t* oldest = slot
     cdef retry_slot_t* other
@@ -102,5 +102,5 @@ cdef class RetryBudget:
         retry_budget_init(&self.core, RETRY_UNLIMITED if percent is None else percent, now_ms)
 
     def spend(self, now_ms: int, exchanges: int) -> bool:
-        """True if one more retry may be made, which is then counted. `exchanges`: ended so far."""
+        """True if one more retry may be made, which is then counted. `exchanges`: begun so far."""
         return self.core.percent == RETRY_UNLIMITED or retry_budget_spend(&self.core, now_ms, exchanges)

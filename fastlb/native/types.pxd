@@ -64,6 +64,7 @@ cdef enum:
     TIMER_CONNECT
     TIMER_HEADER
     TIMER_IDLE
+    TIMER_KEEPALIVE
     TIMER_RESPONSE
     TIMER_TUNNEL
     TIMER_FIN
@@ -107,6 +108,7 @@ cdef enum:
     EVENT_BACKEND_FAILED
     EVENT_ACCEPT_PAUSED
     EVENT_ACCEPT_RESUMED
+    EVENT_BUFFERS_FULL
 
 # letter_t.kind
 cdef enum:
@@ -231,6 +233,7 @@ cdef struct half_t:
     connection_t* source
     connection_t* target
     uint64_t remaining_bytes     # FRAME_LENGTH, and the rest of a chunk
+    uint64_t room_bytes          # that a chunked body may still have
     uint64_t taken_bytes         # read from the source for this message, framing included
     uint64_t moved_bytes         # handed to the target, framing included
     buffer_t** keep              # a copy of all that is sent goes there, for a retry; or NULL
@@ -333,6 +336,7 @@ cdef struct ring_t:
 # Counters of one worker. Written by it alone, read by the control plane. SHARED.
 cdef struct ledger_t:
     uint64_t clients_opened
+    uint64_t begun               # exchanges, those that are still open included
     uint64_t exchanges
     uint64_t retries
     uint64_t retries_denied
@@ -358,6 +362,8 @@ cdef struct settings_t:
     uint32_t header_bytes
     uint32_t line_bytes
     uint32_t fields
+    uint64_t body_bytes          # of a request; 0 = no limit
+    uint64_t buffer_bytes        # of one worker; 0 = no limit
     uint32_t queue_depth
     uint32_t access_on
     uint32_t workers
@@ -388,6 +394,8 @@ cdef struct worker_t:
     uint32_t idle_cap
     buffer_t* buffers[BUFFER_CLASSES]
     uint32_t buffer_count[BUFFER_CLASSES]
+    uint64_t buffer_bytes        # in use and in the pool
+    uint32_t buffers_full        # the limit was reached, and the control plane told
     pipe_t pipes[PIPES_MAX]
     uint32_t pipe_count
     uint8_t* scratch             # SCRATCH_BYTES; holds what recv() brought until it is used

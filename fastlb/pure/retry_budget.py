@@ -14,7 +14,7 @@ _ALWAYS = RETRY_WINDOW_S * RETRIES_MIN_PER_S
 
 @dataclass(slots=True)
 class _Second:
-    """One second that had a retry; `exchanges` had ended at `at_ms`, its first one."""
+    """One second that had a retry; `exchanges` had begun at `at_ms`, its first one."""
 
     second: int
     at_ms: int
@@ -33,7 +33,7 @@ class RetryBudget:
         self._before = _Second(0, now_ms, 0)  # the newest one that is older
 
     def spend(self, now_ms: int, exchanges: int) -> bool:
-        """True if one more retry may be made, which is then counted. `exchanges`: ended so far."""
+        """True if one more retry may be made, which is then counted. `exchanges`: begun so far."""
         if self._percent is None:
             return True
         self._forget(now_ms // 1000)

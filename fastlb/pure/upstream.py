@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fastlb.model.address import Address
+from fastlb.pure.buffers import Buffers
 from fastlb.pure.connection import Connection
 from fastlb.pure.timers import Deadline
 
@@ -130,11 +131,12 @@ class UpstreamUser(Protocol):
 
 
 class Roster:
-    """Every connection to a backend, and every connect under way."""
+    """Every connection to a backend, and every connect under way. `buffers`: what they all may hold."""
 
-    __slots__ = ("connections", "dials")
+    __slots__ = ("buffers", "connections", "dials")
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: Buffers) -> None:
+        self.buffers = buffers
         self.connections: set[UpstreamConnection] = set()
         self.dials: set[asyncio.Task[None]] = set()
 
@@ -209,6 +211,7 @@ class UpstreamConnection(Connection):
             self._salvage()
         self.lost = True
         self._roster.connections.discard(self)
+        self._roster.buffers.let_go(self)
         if self in self.backend.idle:
             self.backend.idle.remove(self)
         self._error = exc
@@ -223,6 +226,7 @@ class UpstreamConnection(Connection):
 
     def resume_writing(self) -> None:
         self.full = False
+        self._roster.buffers.let_go(self)
         if self.user is not None:
             self.user.upstream_drained()
 

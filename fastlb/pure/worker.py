@@ -13,6 +13,7 @@ from fastlb.model.limits import BACKENDS_MAX
 from fastlb.model.plan import Plan
 from fastlb.pure.accounting import Accounts, Record
 from fastlb.pure.balancer import Balancer
+from fastlb.pure.buffers import Buffers
 from fastlb.pure.retry_budget import RetryBudget
 from fastlb.pure.upstream import Backend, Roster
 
@@ -54,7 +55,10 @@ class Worker:
         self.backends: dict[int, Backend] = {}
         self.clients: set[Client] = set()
         self.exchanges: set[Counted] = set()
-        self.roster = Roster()
+        self.buffers = Buffers(
+            config.limits.buffer_bytes, lambda: self.accounts.event(EventKind.BUFFERS_FULL)
+        )
+        self.roster = Roster(self.buffers)
         self.draining = False
         self.on_room: list[Callable[[], None]] = []  # told when a client has left
         self._quiet: asyncio.Future[None] = loop.create_future()  # done: nothing is open
@@ -110,7 +114,7 @@ class Worker:
 
     def retry_allowed(self) -> bool:
         """Ask for one retry; it is counted as denied if the budget is spent."""
-        if self._retry_budget.spend(_now_ms(), self.accounts.exchanges):
+        if self._retry_budget.spend(_now_ms(), self.accounts.exchanges + len(self.exchanges)):
             return True
         self.accounts.retries_denied += 1
         return False
