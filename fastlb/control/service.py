@@ -58,6 +58,7 @@ class Supervisor:
         self._lost = OftenRepeated(self._log.warning, "access records lost to overload")
         self._paused = OftenRepeated(self._log.warning, "accepting paused")
         self._resumed = OftenRepeated(self._log.info, "accepting resumed")
+        self._buffers_full = OftenRepeated(self._log.warning, "memory for buffers used up")
 
     @property
     def listeners(self) -> tuple[Address, ...]:
@@ -258,6 +259,9 @@ class Supervisor:
             self._paused.happened(self._clock.now_s(), reason=reason)
         elif event.kind is EventKind.ACCEPT_RESUMED:
             self._resumed.happened(self._clock.now_s())
+        elif event.kind is EventKind.BUFFERS_FULL:
+            limit = self._config.limits.buffer_bytes
+            self._buffers_full.happened(self._clock.now_s(), limit_bytes=limit)
         else:
             self.membership.observe_event(event)
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from fastlb.control.descriptors import connection_limit, raise_fd_limit
 from fastlb.control.event_loop import run_on_best_loop
 from fastlb.control.logs import OperationLog
+from fastlb.control.memory import buffer_limit, machine_memory
 from fastlb.control.service import Supervisor
 from fastlb.model.config import Config
 
@@ -47,7 +48,7 @@ async def serve(config: Config, *, ready: Ready | None = None) -> int:
     `ready` is called with the supervisor once traffic is accepted.
     Raises: StartError, ConfigError, EngineUnavailableError.
     """
-    config = _with_connection_limit(config, raise_fd_limit())
+    config = _with_machine_limits(config, raise_fd_limit())
     log = OperationLog(config.log)
     supervisor = Supervisor(config, log=log)
     stop = _StopSignals(log, config.timeouts.drain_s)
@@ -71,11 +72,15 @@ def run(config: Config) -> int:
     return run_on_best_loop(serve(config))
 
 
-def _with_connection_limit(config: Config, nofile: int) -> Config:
-    if config.limits.connections:
-        return config
-    connections = connection_limit(nofile, config.workers)
-    return replace(config, limits=replace(config.limits, connections=connections))
+def _with_machine_limits(config: Config, nofile: int) -> Config:
+    """What was left to the machine to say."""
+    limits = config.limits
+    limits = replace(
+        limits,
+        connections=limits.connections or connection_limit(nofile, config.workers),
+        buffer_bytes=limits.buffer_bytes or buffer_limit(machine_memory(), config.workers),
+    )
+    return replace(config, limits=limits)
 
 
 def _install(supervisor: Supervisor, stop: _StopSignals) -> tuple[signal.Signals, ...]:

@@ -141,7 +141,9 @@ class TimeoutConfig:
 
     `connect_s`: TCP connect to one backend.
     `header_s`: from the first byte of a request to the end of its header section (408).
-    `idle_s`: HTTP client that sends nothing between requests or in the middle of a body.
+    `idle_s`: HTTP client that sends nothing before its first request or in the middle of a body;
+        TCP session in which nothing moves.
+    `keepalive_s`: HTTP client that sends nothing between two requests; None = as `idle_s`.
     `response_s`: from the request's end to the first byte of the response (504); None = for ever.
     `tunnel_s`: no byte in either direction, of a TCP session, an upgraded connection or a
         response under way.
@@ -154,6 +156,7 @@ class TimeoutConfig:
     connect_s: float = 3.0
     header_s: float = 10.0
     idle_s: float = 60.0
+    keepalive_s: float | None = None
     response_s: float | None = None
     tunnel_s: float = 3600.0
     fin_s: float = 30.0
@@ -164,9 +167,16 @@ class TimeoutConfig:
     def __post_init__(self) -> None:
         for name in ("connect_s", "header_s", "idle_s", "tunnel_s", "fin_s", "upstream_idle_s", "queue_s"):
             _check(f"timeouts.{name}", getattr(self, name), 0.001, 604_800, " seconds")
-        if self.response_s is not None:
-            _check("timeouts.response_s", self.response_s, 0.001, 604_800, " seconds")
+        for name in ("keepalive_s", "response_s"):
+            value = getattr(self, name)
+            if value is not None:
+                _check(f"timeouts.{name}", value, 0.001, 604_800, " seconds")
         _check("timeouts.drain_s", self.drain_s, 0, 604_800, " seconds")
+
+    @property
+    def between_requests_s(self) -> float:
+        """How long an idle HTTP client is kept between two requests."""
+        return self.idle_s if self.keepalive_s is None else self.keepalive_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +208,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _check("workers", self.workers, 1, WORKERS_MAX)
+        self.limits.check_buffers(self.workers)
         if len(self.via) > 64 or not all(c.isascii() and (c.isalnum() or c in "-._:") for c in self.via):
             raise ConfigError("via", self.via, "a name or host of at most 64 letters, digits and -._:")
 
@@ -224,6 +235,7 @@ class Config:
         if not self.backends:
             raise ConfigError("backend", "", "at least one address")
         _check("workers", self.workers, 1, WORKERS_MAX)
+        self.limits.check_buffers(self.workers)
         seen: set[str] = set()
         for backend in self.backends:
             if backend.label in seen:

@@ -52,7 +52,8 @@ class BackendCounts:
 class Ledger:
     """Counters of one engine, all workers together.
 
-    `clients` and `queued` are gauges; the others only ever grow. `statuses[n]` counts answers of
+    `clients`, `queued` and `buffer_bytes` are gauges; the others only ever grow. `buffer_bytes`:
+    memory for bytes in flight, free buffers of the native engine included. `statuses[n]` counts answers of
     class n xx (index 0: exchanges that ended without one).
     """
 
@@ -61,8 +62,10 @@ class Ledger:
     accepted: int = 0
     exchanges: int = 0
     retries: int = 0
+    retries_denied: int = 0  # the budget was spent
     bytes_in: int = 0  # from clients
     bytes_out: int = 0  # to clients
+    buffer_bytes: int = 0
     access_dropped: int = 0
     statuses: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
     backends: tuple[BackendCounts, ...] = ()

@@ -20,6 +20,11 @@ CHUNK_SIZE_MAX_DIGITS = 15
 TRAILER_MAX_BYTES = 8192
 # Tries of one exchange: the first backend and one other.
 TRIES_MAX = 2
+# Retries are counted over the last so many seconds; so many a second are always allowed.
+RETRY_WINDOW_S = 10
+RETRIES_MIN_PER_S = 3
+# Below it a worker could not hold one request of the longest kind beside a few others.
+BUFFER_WORKER_MIN_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +34,22 @@ class LimitConfig:
     `header_bytes`: request or response header section, bytes (431; 502 for a response).
     `line_bytes`: request line, bytes (414).
     `fields`: number of header fields (431; 502 for a response).
+    `body_bytes`: request body, bytes (413); 0 = no limit.
     `connections`: client connections open at once; 0 = derived from the fd limit.
+    `buffer_bytes`: memory for bytes in flight, all workers together (503); 0 = derived from the
+        memory of the machine.
+    `retry_percent`: retries in RETRY_WINDOW_S, in percent of the exchanges of that time;
+        RETRIES_MIN_PER_S are always allowed; None = no limit.
     `queue_depth`: exchanges waiting because every backend is at its `max_conns`.
     """
 
     header_bytes: int = 65_536
     line_bytes: int = 8192
     fields: int = 100
+    body_bytes: int = 0
     connections: int = 0
+    buffer_bytes: int = 0
+    retry_percent: int | None = 20
     queue_depth: int = 1024
 
     def __post_init__(self) -> None:
@@ -44,9 +57,21 @@ class LimitConfig:
             ("header_bytes", 1024, 65_536),
             ("line_bytes", 64, 65_536),
             ("fields", 1, 256),
+            ("body_bytes", 0, 2**63 - 1),
             ("connections", 0, 10_000_000),
+            ("buffer_bytes", 0, 2**48),
             ("queue_depth", 0, 1_000_000),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"limits.{name}", value, f"from {low} to {high}")
+        if self.retry_percent is not None and not 0 <= self.retry_percent <= 100:
+            raise ConfigError("limits.retry_percent", self.retry_percent, "from 0 to 100")
+
+    def check_buffers(self, workers: int) -> None:
+        """Raises: ConfigError if the memory for buffers is too little for so many workers."""
+        least = workers * BUFFER_WORKER_MIN_BYTES
+        if self.buffer_bytes and self.buffer_bytes < least:
+            raise ConfigError(
+                "limits.buffer_bytes", self.buffer_bytes, f"{least} or more: 1m for each worker"
+            )

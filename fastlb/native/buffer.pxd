@@ -2,14 +2,18 @@
 
 SMALL holds the usual request head; LARGE most of what one read may leave behind; BODY a request
 that is kept for a retry, and a whole read; WHOLE the longest head there may be with the fields
-that are added to it.
+that are added to it. A worker's buffers, in use or in its pool, are at most settings.buffer_bytes;
+beyond it whoever wants one more gets none, and its exchange ends.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 
-from fastlb.native.types cimport BUFFER_CLASSES, buffer_t, worker_t
+from fastlb.native.accounting cimport account_event
+from fastlb.native.types cimport (
+    BUFFER_CLASSES, EVENT_BUFFERS_FULL, buffer_t, counter_add, worker_t,
+)
 
 cdef enum:
     BUFFER_SMALL_BYTES = 2048
@@ -53,14 +57,40 @@ cdef inline buffer_t* buffer_take(worker_t* worker, size_t want_bytes) noexcept 
         worker.buffers[size_class] = buffer.next
         worker.buffer_count[size_class] -= 1
     else:
-        buffer = <buffer_t*> malloc(sizeof(buffer_t) + cap)
+        buffer = buffer_make(worker, size_class, cap)
         if buffer == NULL:
             return NULL
-        buffer.size_class = size_class
-        buffer.cap_bytes = cap
     buffer.next = NULL
     buffer.start = buffer.end = 0
     return buffer
+
+
+cdef inline buffer_t* buffer_make(worker_t* worker, uint32_t size_class, uint32_t cap) noexcept nogil:
+    """A new one, within the limit. What the pool holds for other sizes is given up first."""
+    cdef size_t size = sizeof(buffer_t) + cap
+    cdef uint64_t limit = worker.settings.buffer_bytes
+    cdef buffer_t* buffer
+    if limit and worker.buffer_bytes + size > limit:
+        buffer_pool_free(worker)
+        if worker.buffer_bytes + size > limit:
+            if not worker.buffers_full:
+                worker.buffers_full = True
+                account_event(worker, EVENT_BUFFERS_FULL, -1, 0, 0)
+            return NULL
+    buffer = <buffer_t*> malloc(size)
+    if buffer == NULL:
+        return NULL
+    counter_add(&worker.buffer_bytes, size)
+    buffer.size_class = size_class
+    buffer.cap_bytes = cap
+    return buffer
+
+
+cdef inline void buffer_free(worker_t* worker, buffer_t* buffer) noexcept nogil:
+    counter_add(&worker.buffer_bytes, -<uint64_t> (sizeof(buffer_t) + buffer.cap_bytes))
+    free(buffer)
+    if worker.buffers_full and worker.buffer_bytes < worker.settings.buffer_bytes // 4 * 3:
+        worker.buffers_full = False
 
 
 cdef inline void buffer_give(worker_t* worker, buffer_t* buffer) noexcept nogil:
@@ -73,7 +103,7 @@ cdef inline void buffer_give(worker_t* worker, buffer_t* buffer) noexcept nogil:
     elif size_class == 3:
         kept = BUFFER_KEPT_WHOLE
     if worker.buffer_count[size_class] >= kept:
-        free(buffer)
+        buffer_free(worker, buffer)
         return
     buffer.next = worker.buffers[size_class]
     worker.buffers[size_class] = buffer
@@ -83,7 +113,8 @@ cdef inline void buffer_give(worker_t* worker, buffer_t* buffer) noexcept nogil:
 cdef inline bint buffer_append(worker_t* worker, buffer_t** place, const uint8_t* more,
                                size_t len) noexcept nogil:
     """Add `len` bytes to the buffer at `place`, which may be NULL and may be replaced by a
-    larger one. False, and nothing changed, if it would grow past BUFFER_WHOLE_BYTES."""
+    larger one. False, and nothing changed, if it would grow past BUFFER_WHOLE_BYTES or memory is
+    short."""
     cdef buffer_t* old = place[0]
     cdef buffer_t* grown
     cdef uint32_t had = 0
@@ -123,5 +154,5 @@ cdef inline void buffer_pool_free(worker_t* worker) noexcept nogil:
         while worker.buffers[size_class] != NULL:
             buffer = worker.buffers[size_class]
             worker.buffers[size_class] = buffer.next
-            free(buffer)
+            buffer_free(worker, buffer)
         worker.buffer_count[size_class] = 0

@@ -23,13 +23,14 @@ from fastlb.native.linux cimport (
     clock_ns, eventfd, htons, inet_pton, sockaddr_in, sockaddr_in6, sockaddr_un,
 )
 from fastlb.native.mailbox cimport mailbox_post, wake, wake_seen
+from fastlb.native.retry_budget cimport RETRY_UNLIMITED, retry_budget_init, retry_budget_t
 from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
-    BACKENDS_CHUNK, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP,
-    LISTEN_PROXIED, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK,
-    TIMER_ACCEPT, TIMER_CONNECT, TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, TIMER_POOL,
-    TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read,
-    event_t, exchange_t, flag_read, flag_write, network_t, settings_t, worker_t,
+    BACKENDS_CHUNK, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, LISTEN_PROXIED,
+    ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT,
+    TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE,
+    TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t, exchange_t,
+    flag_read, flag_write, network_t, settings_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 
@@ -62,6 +63,7 @@ cdef class NativeEngine:
     cdef object config
     cdef settings_t settings
     cdef Balancer balancer
+    cdef retry_budget_t retry_budget
     cdef worker_t** workers
     cdef uint32_t worker_count
     cdef backend_t** backends[BACKENDS_CHUNKS]
@@ -121,6 +123,7 @@ cdef class NativeEngine:
             (TIMER_CONNECT, timeouts.connect_s),
             (TIMER_HEADER, timeouts.header_s),
             (TIMER_IDLE, timeouts.idle_s),
+            (TIMER_KEEPALIVE, timeouts.between_requests_s),
             (TIMER_RESPONSE, timeouts.response_s or 0),
             (TIMER_TUNNEL, timeouts.tunnel_s),
             (TIMER_FIN, timeouts.fin_s),
@@ -133,6 +136,8 @@ cdef class NativeEngine:
         s.header_bytes = config.limits.header_bytes
         s.line_bytes = config.limits.line_bytes
         s.fields = config.limits.fields
+        s.body_bytes = config.limits.body_bytes
+        s.buffer_bytes = config.limits.buffer_bytes // self.worker_count
         s.queue_depth = config.limits.queue_depth
         s.connections_max = config.limits.connections
         s.access_on = config.access_format is not None
@@ -180,6 +185,9 @@ cdef class NativeEngine:
         cdef uint32_t i
         cdef worker_t* worker
         cdef bint made
+        percent = self.config.limits.retry_percent
+        retry_budget_init(&self.retry_budget, RETRY_UNLIMITED if percent is None else percent,
+                          clock_ns(CLOCK_MONOTONIC) // 1_000_000)
         self.log_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         self.log_armed = 1
         for i in range(self.worker_count):
@@ -189,6 +197,8 @@ cdef class NativeEngine:
             if not made or self.log_fd < 0:
                 raise StartError("workers: not enough memory or descriptors")
             worker.balancer = &self.balancer.core
+            worker.retry_budget = &self.retry_budget
+            self.retry_budget.ledgers[i] = &worker.ledger
             worker.backends = self.backends
             worker.clients_total = &self.clients_total
             worker.retry_after_s = &self.retry_after_s
@@ -415,7 +425,8 @@ cdef class NativeEngine:
         """The counters now, all workers together."""
         cdef uint32_t i
         cdef worker_t* worker
-        cdef uint64_t accepted = 0, exchanges = 0, retries = 0, bytes_in = 0, bytes_out = 0, dropped = 0
+        cdef uint64_t accepted = 0, exchanges = 0, retries = 0, denied = 0
+        cdef uint64_t bytes_in = 0, bytes_out = 0, dropped = 0, buffers = 0
         statuses = [0] * 6
         for i in range(self.worker_count):
             worker = self.workers[i]
@@ -424,15 +435,18 @@ cdef class NativeEngine:
             accepted += counter_read(&worker.ledger.clients_opened)
             exchanges += counter_read(&worker.ledger.exchanges)
             retries += counter_read(&worker.ledger.retries)
+            denied += counter_read(&worker.ledger.retries_denied)
             bytes_in += counter_read(&worker.ledger.bytes_in)
             bytes_out += counter_read(&worker.ledger.bytes_out)
             dropped += counter_read(&worker.access.dropped)
+            buffers += counter_read(&worker.buffer_bytes)
             for index in range(6):
                 statuses[index] += counter_read(&worker.ledger.statuses[<int> index])
         return Ledger(
             clients=counter_read(&self.clients_total), queued=self.balancer.core.queue_len,
-            accepted=accepted, exchanges=exchanges, retries=retries, bytes_in=bytes_in,
-            bytes_out=bytes_out, access_dropped=dropped, statuses=tuple(statuses),
+            accepted=accepted, exchanges=exchanges, retries=retries, retries_denied=denied,
+            bytes_in=bytes_in, bytes_out=bytes_out, buffer_bytes=buffers, access_dropped=dropped,
+            statuses=tuple(statuses),
             backends=tuple(self.counts_of(slot) for slot in range(self.backend_count)),
         )
 

@@ -6,13 +6,14 @@ from libc.string cimport memcpy, memset
 
 from fastlb.native.accounting cimport account_exchange, account_failure
 from fastlb.native.balancer cimport (
-    ACQUIRE_FULL, balancer_acquire, balancer_grant, balancer_release, balancer_t, balancer_unwait,
-    balancer_wait,
+    ACQUIRE_FULL, ACQUIRE_NONE, balancer_acquire, balancer_grant, balancer_release, balancer_t,
+    balancer_unwait, balancer_wait,
 )
 from fastlb.native.buffer cimport buffer_drop
 from fastlb.native.connection cimport connection_close, connection_reset
 from fastlb.native.mailbox cimport wake
 from fastlb.native.relay cimport relay_close
+from fastlb.native.retry_budget cimport retry_allowed
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
@@ -51,6 +52,7 @@ cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t 
     exchange.record.peer_len = client.peer_len
     memcpy(exchange.record.peer, client.peer, client.peer_len)
     client.exchange = exchange
+    counter_add(&worker.ledger.begun, 1)
     return exchange
 
 
@@ -73,13 +75,17 @@ cdef void exchange_close(worker_t* worker, exchange_t* exchange) noexcept nogil:
 # ---- picking and counting -------------------------------------------------------------------
 
 cdef void exchange_release(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """Give the unit back, and what became free to whoever waits for it."""
+    """Give the unit back, if one is held."""
+    if exchange.flags & X_COUNTED:
+        exchange.flags &= ~X_COUNTED
+        give_unit(worker, exchange.backend.slot)
+
+
+cdef void give_unit(worker_t* worker, uint32_t slot) noexcept nogil:
+    """To the balancer, and what became free to whoever waits for it."""
     cdef balancer_t* balancer = <balancer_t*> worker.balancer
     cdef int worker_id
-    if not exchange.flags & X_COUNTED:
-        return
-    exchange.flags &= ~X_COUNTED
-    balancer_release(balancer, exchange.backend.slot)
+    balancer_release(balancer, slot)
     while balancer.queue_head != NULL:
         worker_id = balancer_grant(balancer)
         if worker_id < 0:
@@ -102,19 +108,24 @@ cdef void count_in(worker_t* worker, exchange_t* exchange, uint32_t slot, uint32
 
 
 cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """Pick a backend not tried before and connect to it, until one takes the exchange."""
+    """Pick a backend not tried before and connect to it, until one takes the exchange or the
+    budget of retries is spent."""
     cdef uint32_t in_flight = 0
     cdef int picked
     cdef dispatch_t outcome
     while True:
         picked = balancer_acquire(<balancer_t*> worker.balancer, exchange.tried,
                                   exchange.tried_count, &in_flight)
-        if picked == ACQUIRE_FULL:
-            return queue(worker, exchange)
-        if picked < 0:
+        if picked == ACQUIRE_NONE:
             if exchange.tried_count == 0:
                 exchange.failure = FAIL_NO_BACKEND
             return DISPATCH_NONE
+        if exchange.record.tries and not retry_allowed(worker):
+            if picked >= 0:
+                give_unit(worker, <uint32_t> picked)
+            return DISPATCH_NONE
+        if picked == ACQUIRE_FULL:
+            return queue(worker, exchange)
         count_in(worker, exchange, <uint32_t> picked, in_flight)
         outcome = exchange_connect(worker, exchange)
         if outcome != DISPATCH_NONE or not may_try_another(exchange):

@@ -28,6 +28,7 @@ ctypedef enum field_id_t:
     FIELD_UPGRADE
     FIELD_FORWARDED       # Forwarded and X-Forwarded-For, -Proto, -Host, -Port
     FIELD_EXPECT
+    FIELD_MAX_FORWARDS
 
 ctypedef enum method_t:
     METHOD_OTHER

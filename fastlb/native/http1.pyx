@@ -280,6 +280,8 @@ cdef int field_read(head_t* head, field_t* field, const uint8_t* text) noexcept 
         field.id = FIELD_HOP
     elif len == 6 and named(name, "expect", 6):
         field.id = FIELD_EXPECT
+    elif len == 12 and named(name, "max-forwards", 12):
+        field.id = FIELD_MAX_FORWARDS
     elif len == 10 and named(name, "keep-alive", 10):
         field.id = FIELD_HOP
     elif len == 16 and (named(name, "proxy-connection", 16)):

@@ -84,7 +84,7 @@ cdef void refuse_head(worker_t* worker, connection_t* conn, received_t* found, i
     exchange.record.bytes_in = found.len
     if found.head.has_start_line:
         http_describe(exchange, found)
-    http_reply(worker, exchange, status, c'P', c'R')
+    http_reply(worker, exchange, status, c'R' if status == 503 else c'P', c'R')
 
 
 cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:

@@ -1,6 +1,6 @@
 """See http_exchange.pxd. Functions that may end the exchange or its connections are called last."""
 
-from libc.errno cimport ETIMEDOUT
+from libc.errno cimport EMSGSIZE, ENOMEM, ETIMEDOUT
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -25,15 +25,17 @@ from fastlb.native.http_head cimport (
     request_head_write, response_head_write,
 )
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLRDHUP, iovec
+from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
 from fastlb.native.relay cimport relay_decode, relay_feed, relay_open, relay_pending, relay_pump
+from fastlb.native.retry_budget cimport retry_allowed
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_CONNECTING, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
     FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE,
-    FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE,
+    FRAME_LENGTH, FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE,
     SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER,
-    TIMER_IDLE, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX, X_ANSWERED, X_CONTINUED,
+    TIMER_IDLE, TIMER_KEEPALIVE, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX, X_ANSWERED, X_CONTINUED,
     X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE,
     X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t,
     half_t, step_t, worker_t,
@@ -47,7 +49,7 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     """A request head is complete."""
     cdef exchange_t* exchange
     cdef head_t* head = found.head
-    cdef int framing
+    cdef int framing, status
     if conn.timer_class != TIMER_HEADER:
         conn.since_ns = worker.now_ns
     timer_cancel(worker, conn)
@@ -63,10 +65,22 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     exchange.record.bytes_in = head.bytes
     framing = head_request_framing(head)
     relay_open(&exchange.request, conn, NULL, framing, head.content_length, framing == FRAME_CHUNKED)
-    if not request_write(worker, exchange, found):
-        http_reply(worker, exchange, 400, c'P', c'R')
+    if worker.settings.body_bytes:
+        if framing == FRAME_LENGTH and head.content_length > worker.settings.body_bytes:
+            http_reply(worker, exchange, 413, c'P', c'R')
+            return
+        exchange.request.room_bytes = worker.settings.body_bytes
+    if (head.method == METHOD_OPTIONS or head.method == METHOD_TRACE) \
+            and max_forwards_read(head, found.text) == 0:
+        answer_here(worker, exchange, found)
         return
-    settle(worker, exchange, exchange_dispatch(worker, exchange))
+    status = request_write(worker, exchange, found)
+    if status == 0:
+        settle(worker, exchange, exchange_dispatch(worker, exchange))
+    elif status == 503:
+        http_reply(worker, exchange, status, c'R', c'C')
+    else:
+        http_reply(worker, exchange, status, c'P', c'D' if status == 413 else c'R')
 
 
 cdef void http_describe(exchange_t* exchange, received_t* found) noexcept nogil:
@@ -93,9 +107,22 @@ cdef uint32_t request_flags(head_t* head) noexcept nogil:
     return flags
 
 
-cdef bint request_write(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
-    """The head, and as much of the body as came with it, into exchange.replay. False if the body's
-    framing is bad."""
+cdef void answer_here(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
+    """Max-Forwards is used up: this is where the request ends."""
+    cdef uint32_t len
+    if worker.draining or not exchange.request.source_done:
+        exchange.flags &= ~X_KEEP_CLIENT
+    len = max_forwards_answer(worker.frame, found.head, found.text, exchange.flags & X_KEEP_CLIENT != 0,
+                              exchange.flags & X_HTTP10 != 0)
+    if head_consume(worker, exchange.client, found, found.head.bytes):
+        answer_send(worker, exchange, 200, c'L', c'-', len)
+    else:
+        http_abort(worker, exchange, c'R', c'R')
+
+
+cdef int request_write(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
+    """The head, and as much of the body as came with it, into exchange.replay. Returns 0, or the
+    status to refuse the request with."""
     cdef connection_t* client = exchange.client
     cdef half_t* half = &exchange.request
     cdef const char* ends = "\r\n0\r\n\r\n"
@@ -109,12 +136,12 @@ cdef bint request_write(worker_t* worker, exchange_t* exchange, received_t* foun
         exchange.replay = buffer_take(worker, room)
         behind = 0                                   # the body follows from the inbox
         if exchange.replay == NULL:
-            return False
+            return 503
     exchange.replay.end = request_head_write(worker, buffer_bytes(exchange.replay), found.head,
                                              found.text, exchange)
     body = relay_decode(half, text, behind, &used)
     if half.chunk_state == CHUNK_BAD:
-        return False
+        return 413 if half.error_errno == EMSGSIZE else 400
     if body and half.rechunk:
         buffer_append(worker, &exchange.replay, chunk_head, chunk_head_write(chunk_head, body))
     buffer_append(worker, &exchange.replay, text, body)
@@ -122,7 +149,7 @@ cdef bint request_write(worker_t* worker, exchange_t* exchange, received_t* foun
         buffer_append(worker, &exchange.replay, <uint8_t*> ends + (0 if body else 2),
                       (2 if body else 0) + (5 if half.source_done else 0))
     half.keep = &exchange.replay
-    return head_consume(worker, client, found, head_bytes + used)
+    return 0 if head_consume(worker, client, found, head_bytes + used) else 503
 
 
 cdef void settle(worker_t* worker, exchange_t* exchange, dispatch_t outcome) noexcept nogil:
@@ -139,6 +166,9 @@ cdef void request_send(worker_t* worker, exchange_t* exchange) noexcept nogil:
     exchange.request.target = exchange.upstream
     if exchange.replay_sent == 0:
         step = connection_send(worker, exchange.upstream, pieces, request_pieces(exchange, pieces))
+        if step == STEP_FAILED and exchange.upstream.error == ENOMEM:
+            http_reply(worker, exchange, 503, c'R', c'C')
+            return
         if step == STEP_FAILED:
             upstream_lost(worker, exchange)
             return
@@ -192,16 +222,29 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
 
 cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef half_t* half = &exchange.request
-    if half.error_side == SIDE_TARGET:
+    if half.error_errno == ENOMEM:
+        out_of_memory(worker, exchange)
+    elif half.error_side == SIDE_TARGET:
         exchange.flags |= X_REQUEST_LOST
         exchange.upstream.flags |= CONN_READABLE
         if exchange.phase == PHASE_HEAD:
             response_receive(worker, exchange)       # its answer, or the news that there is none
     elif half.error_side == SIDE_MESSAGE and not exchange.flags & X_ANSWERED:
-        http_reply(worker, exchange, 400, c'P', c'H')
+        if half.error_errno == EMSGSIZE:
+            http_reply(worker, exchange, 413, c'P', c'D')
+        else:
+            http_reply(worker, exchange, 400, c'P', c'R')
     else:
         http_abort(worker, exchange, c'P' if half.error_side == SIDE_MESSAGE else c'C',
                    exchange_phase_letter(exchange))
+
+
+cdef void out_of_memory(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """No buffer for the bytes of this exchange: it ends, the others go on."""
+    if exchange.flags & X_ANSWERED:
+        http_abort(worker, exchange, c'R', exchange_phase_letter(exchange))
+    else:
+        http_reply(worker, exchange, 503, c'R', exchange_phase_letter(exchange))
 
 
 cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:
@@ -261,17 +304,19 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
         and exchange.flags & X_REPLAYABLE
     exchange_drop_upstream(worker, exchange, False)
     if again and reused and not exchange.flags & X_RETRIED and (untouched or exchange.flags & X_IDEMPOTENT):
-        exchange.flags |= X_RETRIED
-        exchange.replay_sent = 0
-        retry_fresh(worker, exchange)
-        return
-    account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
-    if again and exchange.tried_count < TRIES_MAX and (untouched or exchange.flags & X_IDEMPOTENT):
-        exchange_release(worker, exchange)
-        exchange.failure = FAIL_BROKEN
-        exchange.replay_sent = 0
-        settle(worker, exchange, exchange_dispatch(worker, exchange))
-        return
+        if retry_allowed(worker):
+            exchange.flags |= X_RETRIED
+            exchange.replay_sent = 0
+            retry_fresh(worker, exchange)
+            return
+    else:
+        account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
+        if again and exchange.tried_count < TRIES_MAX and (untouched or exchange.flags & X_IDEMPOTENT):
+            exchange_release(worker, exchange)
+            exchange.failure = FAIL_BROKEN
+            exchange.replay_sent = 0
+            settle(worker, exchange, exchange_dispatch(worker, exchange))
+            return
     if exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, c'S', c'H')
     else:
@@ -301,6 +346,9 @@ cdef void response_receive(worker_t* worker, exchange_t* exchange) noexcept nogi
             return
         if outcome == HEAD_EOF or outcome == HEAD_LOST:
             upstream_lost(worker, exchange)
+            return
+        if outcome == 503:
+            out_of_memory(worker, exchange)
             return
         if outcome != HEAD_DONE:
             response_invalid(worker, exchange)
@@ -334,7 +382,7 @@ cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found
         exchange.record.bytes_out += piece.iov_len
         exchange.flags |= X_CONTINUED
         if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED:
-            http_abort(worker, exchange, c'C', c'H')
+            http_abort(worker, exchange, c'R' if exchange.client.error == ENOMEM else c'C', c'H')
             return False
     if not head_consume(worker, exchange.upstream, found, found.head.bytes):
         http_abort(worker, exchange, c'R', c'H')
@@ -403,7 +451,9 @@ cdef void response_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
 cdef void response_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Cut the client off, so that it sees that the response is not complete."""
     cdef half_t* half = &exchange.response
-    if half.error_side == SIDE_TARGET:
+    if half.error_errno == ENOMEM:
+        http_abort(worker, exchange, c'R', exchange_phase_letter(exchange))
+    elif half.error_side == SIDE_TARGET:
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
     else:
         http_abort(worker, exchange, c'P' if half.error_side == SIDE_MESSAGE else c'S', c'D')
@@ -430,11 +480,12 @@ cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found
     relay_open(&exchange.request, exchange.client, exchange.upstream, FRAME_RAW, 0, False)
     relay_open(&exchange.response, exchange.upstream, exchange.client, FRAME_RAW, 0, False)
     timer_arm(worker, exchange.client, TIMER_TUNNEL)
-    if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED \
-            or not head_consume(worker, exchange.upstream, found, found.head.bytes):
-        tcp_abort(worker, exchange, c'C', c'D')
-        return
-    tcp_pump(worker, exchange)
+    if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED:
+        tcp_abort(worker, exchange, c'R' if exchange.client.error == ENOMEM else c'C', c'D')
+    elif not head_consume(worker, exchange.upstream, found, found.head.bytes):
+        tcp_abort(worker, exchange, c'R', c'D')
+    else:
+        tcp_pump(worker, exchange)
 
 
 # ---- ends -----------------------------------------------------------------------------------
@@ -455,7 +506,7 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
             exchange_drop_upstream(worker, exchange, False)
     exchange_close(worker, exchange)
     if keep:
-        timer_arm(worker, client, TIMER_IDLE)
+        timer_arm(worker, client, TIMER_KEEPALIVE)
     elif unread or client.inbox != NULL or client.flags & CONN_READABLE:
         connection_linger(worker, client)
     else:
@@ -465,21 +516,28 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
 cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who,
                      char phase) noexcept nogil:
     """Answer in place of a backend. Only while no byte of a response has gone out."""
-    cdef iovec piece
     cdef bint keep
-    exchange_end_code(exchange, who, phase)
     exchange_drop_upstream(worker, exchange, False)
     exchange_release(worker, exchange)
-    exchange.record.status = status
-    exchange.phase = PHASE_DATA
-    exchange.flags |= X_ANSWERED
     if status < 502 or status > 504 or worker.draining or not exchange.request.source_done:
         exchange.flags &= ~X_KEEP_CLIENT
     keep = exchange.flags & X_KEEP_CLIENT != 0
+    answer_send(worker, exchange, status, who, phase,
+                reply_write(worker.frame, status, keep, exchange.flags & X_HTTP10 != 0,
+                            exchange.flags & X_HEAD != 0, worker.retry_after_s[0]))
+
+
+cdef void answer_send(worker_t* worker, exchange_t* exchange, uint32_t status, char who, char phase,
+                      uint32_t len) noexcept nogil:
+    """Send an answer of our own, which stands in worker.frame."""
+    cdef iovec piece
+    exchange_end_code(exchange, who, phase)
+    exchange.record.status = status
+    exchange.phase = PHASE_DATA
+    exchange.flags |= X_ANSWERED
     piece.iov_base = worker.frame
-    piece.iov_len = reply_write(worker.frame, status, keep, exchange.flags & X_HTTP10 != 0,
-                                exchange.flags & X_HEAD != 0, worker.retry_after_s[0])
-    exchange.record.bytes_out += piece.iov_len
+    piece.iov_len = len
+    exchange.record.bytes_out += len
     relay_open(&exchange.response, NULL, exchange.client, FRAME_NONE, 0, False)
     response_sent(worker, exchange, connection_send_to(worker, exchange, &piece))
 
@@ -488,6 +546,7 @@ cdef step_t connection_send_to(worker_t* worker, exchange_t* exchange, iovec* pi
     cdef step_t step = connection_send(worker, exchange.client, piece, 1)
     if step == STEP_FAILED:
         exchange.response.error_side = SIDE_TARGET
+        exchange.response.error_errno = exchange.client.error
     return step
 
 

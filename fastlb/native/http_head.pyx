@@ -5,14 +5,17 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
 
-from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_length
+from fastlb.native.buffer cimport (
+    BUFFER_WHOLE_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
+)
 from fastlb.native.connection cimport connection_receive
 from fastlb.native.http1 cimport (
     FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_FORWARDED, FIELD_HOP, FIELD_HOST,
-    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES,
-    HEAD_LENGTH_REWRITE, HEAD_MORE, METHOD_OPTIONS, field_t, head_limits_t, head_names_field,
-    head_parse, head_start, head_t,
+    FIELD_MAX_FORWARDS, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, HEAD_ABSOLUTE, HEAD_CHUNKED,
+    HEAD_CONN_NAMES, HEAD_LENGTH_REWRITE, HEAD_MORE, METHOD_OPTIONS, METHOD_TRACE, field_t,
+    head_limits_t, head_names_field, head_parse, head_start, head_t,
 )
+from fastlb.native.max_forwards cimport max_forwards_left
 from fastlb.native.types cimport (
     CONN_READABLE, CONN_TRUSTED, SCRATCH_BYTES, X_HTTP10, X_UPGRADE, connection_t, exchange_t, worker_t,
 )
@@ -37,7 +40,8 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
 
     A head that arrives whole, as nearly all do, is parsed where recv() put it. One that does not
     moves to the connection's inbox, and its parser to memory of its own.
-    Returns: HEAD_DONE with `found`, HEAD_MORE, HEAD_EOF, HEAD_LOST, or the status of a refusal.
+    Returns: HEAD_DONE with `found`, HEAD_MORE, HEAD_EOF, HEAD_LOST, or the status of a refusal;
+             503 is this machine's fault.
     """
     cdef head_limits_t limits
     cdef head_t* head = <head_t*> conn.head
@@ -70,6 +74,8 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
             if outcome != HEAD_MORE:
                 return outcome
         if not buffer_append(worker, &conn.inbox, worker.scratch, <size_t> n):
+            if conn.inbox == NULL or buffer_length(conn.inbox) + n <= BUFFER_WHOLE_BYTES:
+                return 503
             return 502 if is_response else 431
         outcome = inbox_parse(conn, head, &limits, found)
         if outcome != HEAD_MORE:
@@ -155,6 +161,8 @@ cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field
 cdef inline bint is_rewritten(const head_t* head, const field_t* field) noexcept nogil:
     if field.id == FIELD_CONTENT_LENGTH:
         return head.flags & HEAD_LENGTH_REWRITE != 0
+    if field.id == FIELD_MAX_FORWARDS:
+        return head.method == METHOD_OPTIONS or head.method == METHOD_TRACE
     return field.id == FIELD_HOST and head.flags & HEAD_ABSOLUTE != 0
 
 
@@ -182,6 +190,8 @@ cdef void put_fields(pen_t* pen, const head_t* head, const uint8_t* text, bint t
             put(pen, text + field.value_at, field.value_len)
         elif field.id == FIELD_HOST:
             put(pen, text + head.host_at, head.host_len)
+        elif field.id == FIELD_MAX_FORWARDS:
+            put_number(pen, max_forwards_left(text, field))
         else:
             put_number(pen, head.content_length)
         put_text(pen, "\r\n")
@@ -323,6 +333,8 @@ cdef const char* reason_of(uint32_t status) noexcept nogil:
         return "Bad Request"
     if status == 408:
         return "Request Timeout"
+    if status == 413:
+        return "Content Too Large"
     if status == 414:
         return "URI Too Long"
     if status == 431:

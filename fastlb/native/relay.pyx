@@ -1,6 +1,6 @@
 """See relay.pxd."""
 
-from libc.errno cimport EAGAIN, EINTR, EINVAL, EPIPE, ENOMEM, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EMSGSIZE, EPIPE, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -36,6 +36,7 @@ cdef void relay_open(half_t* half, connection_t* source, connection_t* target, i
     half.target = target
     half.framing = framing
     half.remaining_bytes = length
+    half.room_bytes = <uint64_t> -1
     half.rechunk = rechunk
     half.chunk_state = CHUNK_SIZE
     half.pipe_r = half.pipe_w = -1
@@ -111,7 +112,7 @@ cdef step_t inbox_take(worker_t* worker, half_t* half) noexcept nogil:
     cdef step_t step
     out = relay_decode(half, text, buffer_length(source.inbox), &used)
     if half.chunk_state == CHUNK_BAD:
-        return failed(half, SIDE_MESSAGE, 0)
+        return failed(half, SIDE_MESSAGE, half.error_errno)
     step = relay_send(worker, half, text, out, NULL, 0)
     source.inbox.start += used
     if buffer_length(source.inbox) == 0:
@@ -151,14 +152,15 @@ cdef step_t relay_feed(worker_t* worker, half_t* half, uint8_t* text, uint32_t l
     cdef uint32_t used = 0
     cdef uint32_t out = relay_decode(half, text, len, &used)
     if half.chunk_state == CHUNK_BAD:
-        return failed(half, SIDE_MESSAGE, 0)
+        return failed(half, SIDE_MESSAGE, half.error_errno)
     if used < len and not buffer_append(worker, &half.source.inbox, text + used, len - used):
         return failed(half, SIDE_MESSAGE, ENOMEM)
     return relay_send(worker, half, text, out, before, before_len)
 
 
 cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil:
-    """Take the message's own bytes to the front of `text`. Returns how many; sets source_done."""
+    """Take the message's own bytes to the front of `text`. Returns how many; sets source_done, or
+    CHUNK_BAD with EMSGSIZE for a body that is longer than allowed."""
     cdef uint32_t out = len
     used[0] = len
     if half.framing == FRAME_LENGTH:
@@ -169,6 +171,11 @@ cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* 
         half.source_done = half.remaining_bytes == 0
     elif half.framing == FRAME_CHUNKED:
         out = chunks_decode(half, text, len, used)
+        if out > half.room_bytes:
+            half.chunk_state = CHUNK_BAD
+            half.error_errno = EMSGSIZE
+            return 0
+        half.room_bytes -= out
         half.source_done = half.chunk_state == CHUNK_DONE
     elif half.framing == FRAME_NONE:
         used[0] = out = 0

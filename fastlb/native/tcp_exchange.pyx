@@ -1,6 +1,6 @@
 """See tcp_exchange.pxd."""
 
-from libc.errno cimport ETIMEDOUT
+from libc.errno cimport ENOMEM, ETIMEDOUT
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from fastlb.native.accounting cimport account_progress
@@ -148,7 +148,10 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
 cdef void broken(worker_t* worker, exchange_t* exchange, half_t* half) noexcept nogil:
     """A direction failed: find out whose fault it was."""
     cdef connection_t* guilty = half.source if half.error_side == SIDE_SOURCE else half.target
-    tcp_abort(worker, exchange, c'C' if guilty == exchange.client else c'S', c'D')
+    if half.error_errno == ENOMEM:
+        tcp_abort(worker, exchange, c'R', c'D')
+    else:
+        tcp_abort(worker, exchange, c'C' if guilty == exchange.client else c'S', c'D')
 
 
 cdef void tcp_abort(worker_t* worker, exchange_t* exchange, char who, char phase) noexcept nogil:

@@ -66,6 +66,7 @@ cdef enum:
     TIMER_CONNECT
     TIMER_HEADER
     TIMER_IDLE
+    TIMER_KEEPALIVE
     TIMER_RESPONSE
     TIMER_TUNNEL
     TIMER_FIN
@@ -109,6 +110,7 @@ cdef enum:
     EVENT_BACKEND_FAILED
     EVENT_ACCEPT_PAUSED
     EVENT_ACCEPT_RESUMED
+    EVENT_BUFFERS_FULL
 
 # letter_t.kind
 cdef enum:
@@ -253,6 +255,7 @@ cdef struct half_t:
     connection_t* source
     connection_t* target
     uint64_t remaining_bytes     # FRAME_LENGTH, and the rest of a chunk
+    uint64_t room_bytes          # that a chunked body may still have
     uint64_t taken_bytes         # read from the source for this message, framing included
     uint64_t moved_bytes         # handed to the target, framing included
     buffer_t** keep              # a copy of all that is sent goes there, for a retry; or NULL
@@ -356,8 +359,10 @@ cdef struct ring_t:
 # Counters of one worker. Written by it alone, read by the control plane. SHARED.
 cdef struct ledger_t:
     uint64_t clients_opened
+    uint64_t begun               # exchanges, those that are still open included
     uint64_t exchanges
     uint64_t retries
+    uint64_t retries_denied
     uint64_t bytes_in
     uint64_t bytes_out
     uint64_t statuses[6]
@@ -380,6 +385,8 @@ cdef struct settings_t:
     uint32_t header_bytes
     uint32_t line_bytes
     uint32_t fields
+    uint64_t body_bytes          # of a request; 0 = no limit
+    uint64_t buffer_bytes        # of one worker; 0 = no limit
     uint32_t queue_depth
     uint32_t access_on
     uint32_t workers
@@ -400,6 +407,7 @@ cdef struct worker_t:
     uint64_t now_ns              # read once for each turn of the loop
     settings_t* settings
     void* balancer               # balancer_t, SHARED
+    void* retry_budget           # retry_budget_t, SHARED
     backend_t*** backends        # chunks of pointers by slot, SHARED
     uint64_t* clients_total      # SHARED by all workers
     slab_t connections
@@ -412,6 +420,8 @@ cdef struct worker_t:
     uint32_t idle_cap
     buffer_t* buffers[BUFFER_CLASSES]
     uint32_t buffer_count[BUFFER_CLASSES]
+    uint64_t buffer_bytes        # in use and in the pool
+    uint32_t buffers_full        # the limit was reached, and the control plane told
     pipe_t pipes[PIPES_MAX]
     uint32_t pipe_count
     uint8_t* scratch             # SCRATCH_BYTES; holds what recv() brought until it is used

@@ -119,6 +119,7 @@ class Accounts:
         self.accepted = 0
         self.exchanges = 0
         self.retries = 0
+        self.retries_denied = 0
         self.bytes_in = 0
         self.bytes_out = 0
         self.dropped = 0

@@ -23,13 +23,14 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Connection(asyncio.Protocol):
     """Bytes in and out of one socket, with what is needed for back-pressure and half-close."""
 
-    __slots__ = ("eof", "finished", "full", "lost", "paused", "sock", "transport")
+    __slots__ = ("eof", "finished", "full", "held_bytes", "lost", "paused", "sock", "transport")
 
     transport: asyncio.Transport
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.full = False  # the write buffer is above its high-water mark
+        self.held_bytes = 0  # of it, counted against the limit on memory
         self.paused = False  # we do not read
         self.eof = False  # the peer has sent FIN
         self.finished = False  # we have sent FIN, or will after the write buffer

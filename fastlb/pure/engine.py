@@ -93,8 +93,10 @@ class PureEngine:
             accepted=accounts.accepted,
             exchanges=accounts.exchanges,
             retries=accounts.retries,
+            retries_denied=accounts.retries_denied,
             bytes_in=bytes_in,
             bytes_out=bytes_out,
+            buffer_bytes=worker.buffers.used_bytes,
             access_dropped=accounts.dropped,
             statuses=tuple(accounts.statuses),
             backends=tuple(

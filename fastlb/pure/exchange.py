@@ -159,6 +159,8 @@ class Exchange:
         self.give_back()
         if len(self.tried) >= TRIES_MAX or not self.worker.balancer.could_serve(self.tried):
             return False
+        if not self.worker.retry_allowed():
+            return False
         self.worker.accounts.retries += 1
         self.pick()
         return True

@@ -6,6 +6,7 @@ from fastlb.pure.exchange import Exchange
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse
 from fastlb.pure.http_body import RequestBody
 from fastlb.pure.http_head import answer
+from fastlb.pure.max_forwards import final_answer
 from fastlb.pure.peer import client_ends
 from fastlb.pure.requester import Requester
 from fastlb.pure.upstream import UpstreamConnection
@@ -27,7 +28,7 @@ class Answering(Exchange):
         super().__init__(worker, record)
         self._client = client
         self._request = request
-        self._body = RequestBody(request)
+        self._body = RequestBody(request, worker.limits.body_bytes)
         self._upstream: UpstreamConnection | None = None
         self._response: ParsedResponse | None = None  # the final one, once its head was passed on
 
@@ -66,6 +67,13 @@ class Answering(Exchange):
             )
         )
         self._over(code, keep=keep, linger=True)
+
+    def _answer_here(self) -> None:
+        """Max-Forwards is used up: this is where the request ends."""
+        keep = self._body.done and self._request.keep_alive and not self.worker.draining
+        self.record.status = 200
+        self._to_client(final_answer(self._request, connection=self._connection_value(keep)))
+        self._over("L-", keep=keep, linger=not keep)
 
     def _break(self, code: str) -> None:
         """End so that the client cannot take what it got for the whole."""

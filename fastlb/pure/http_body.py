@@ -5,9 +5,11 @@ Nothing is done here; the exchange sends what these return.
 
 from fastlb.pure.chunked import LAST_CHUNK, ChunkDecoder, chunk
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse
+from fastlb.pure.refused import Refused
 
 # A longer request body is not kept for another try, nor read before there is a connection.
 _KEPT_MAX_BYTES = 65_536
+_NO_LIMIT = 2**64
 
 
 class RequestBody:
@@ -16,10 +18,11 @@ class RequestBody:
     It is kept, framed, until a connection has taken it, and longer while it may have to be sent again.
     """
 
-    __slots__ = ("_decoder", "_kept_bytes", "_left", "_pieces", "done")
+    __slots__ = ("_decoder", "_kept_bytes", "_left", "_pieces", "_room_bytes", "done")
 
-    def __init__(self, request: ParsedRequest) -> None:
+    def __init__(self, request: ParsedRequest, max_bytes: int) -> None:
         self._left = request.length
+        self._room_bytes = max_bytes or _NO_LIMIT  # that a chunked body may still have
         self._decoder = ChunkDecoder() if request.framing == "chunked" else None
         self._pieces: list[bytes] | None = []
         self._kept_bytes = 0
@@ -28,7 +31,7 @@ class RequestBody:
     def take(self, data: bytes) -> tuple[bytes, bytes, bool]:
         """The part of the body in `data` framed for the backend; what is behind it; is it the end.
 
-        Raises: Refused for bad chunks.
+        Raises: Refused for bad chunks, and for more of them than `max_bytes`.
         """
         piece, rest = self._cut(data)
         if self._pieces is not None:
@@ -61,7 +64,11 @@ class RequestBody:
             self._left -= len(piece)
             self.done = not self._left
             return piece, data[len(piece) :]
-        piece = chunk(decoder.feed(data))
+        body = decoder.feed(data)
+        self._room_bytes -= len(body)
+        if self._room_bytes < 0:
+            raise Refused(413, "body too large")
+        piece = chunk(body)
         if decoder.done:
             self.done = True
             piece += LAST_CHUNK

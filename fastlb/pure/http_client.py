@@ -99,7 +99,7 @@ class HttpClient(Requester):
             return
         self.resume()
         if not self._buffer:
-            self.deadline.set(self._worker.timeouts.idle_s)
+            self.deadline.set(self._worker.timeouts.between_requests_s)
 
     def _open_exchange(self) -> bool:
         """Parse a head and start its exchange. False if there is no whole head."""
@@ -224,6 +224,7 @@ class HttpClient(Requester):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self.deadline.cancel()
+        self._worker.buffers.let_go(self)
         if self._user is not None:
             self._user.client_lost(exc)
         elif self._started_ns:
@@ -237,5 +238,6 @@ class HttpClient(Requester):
 
     def resume_writing(self) -> None:
         self.full = False
+        self._worker.buffers.let_go(self)
         if self._user is not None:
             self._user.client_drained()

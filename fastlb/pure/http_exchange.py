@@ -8,10 +8,12 @@ import time
 
 from fastlb.model.events import EventKind
 from fastlb.pure.accounting import Record
+from fastlb.pure.connection import Connection
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse, Refused, parse_response
 from fastlb.pure.http_answer import Answering
 from fastlb.pure.http_body import ResponseBody
 from fastlb.pure.http_head import request_head, response_head
+from fastlb.pure.max_forwards import forwards_left
 from fastlb.pure.relay import Relay
 from fastlb.pure.requester import Requester
 from fastlb.pure.upstream import Backend, UpstreamConnection
@@ -49,6 +51,12 @@ class HttpExchange(Answering):
 
     def start(self, data: bytes) -> bytes:
         """Read what came with the head, and pick. Returns: what belongs to the next request."""
+        if 0 < self.worker.limits.body_bytes < self._request.length:
+            self._answer(413, "PR")
+            return b""
+        if forwards_left(self._request) == 0:
+            self._answer_here()
+            return data if self._body.done else b""
         rest = self.client_data(data) if data else b""
         if not self.ended:
             self.pick()
@@ -93,11 +101,12 @@ class HttpExchange(Answering):
         if self._finished:
             self._end_upload(linger=True)
         elif self._response is None:
-            self._answer(status, "PR")
+            self._answer(status, "PD" if status == 413 else "PR")
         else:
             self._break("PD")
 
     def upstream_full(self) -> None:
+        self._hold(self._upstream)
         if not self._body.done:
             self._client.pause()
 
@@ -172,6 +181,8 @@ class HttpExchange(Answering):
         if self._body.kept:
             self._touch()
             if upstream.reused and not self._resent:
+                if not self.worker.retry_allowed():
+                    return False
                 self._resent = True
                 self.worker.accounts.retries += 1
                 self._connect(backend)
@@ -310,6 +321,7 @@ class HttpExchange(Answering):
             deadline=self._client.deadline,
             idle_s=timeouts.tunnel_s,
             fin_s=timeouts.fin_s,
+            buffers=self.worker.buffers,
             ended=self._tunnel_over,
         )
         early = self._client.tunnel(relay)
@@ -323,6 +335,7 @@ class HttpExchange(Answering):
     # --- the client -------------------------------------------------------------------------
 
     def client_full(self) -> None:
+        self._hold(self._client)
         if self._upstream is not None:
             self._upstream.pause()
 
@@ -383,6 +396,17 @@ class HttpExchange(Answering):
             self._answer(504, "sD")
         else:
             self._answer(408, "cD")
+
+    def _hold(self, connection: Connection | None) -> None:
+        """Its buffer is full. Without memory for it the exchange ends, but not inside of its write."""
+        if connection is not None and not self.worker.buffers.hold(connection):
+            self.worker.loop.call_soon(self._out_of_memory)
+
+    def _out_of_memory(self) -> None:
+        if self._finished:
+            self._end_upload(linger=False)
+        elif not self.ended:
+            self._answer(503, "R" + self._phase)
 
     def kill(self) -> None:
         """The engine stops."""

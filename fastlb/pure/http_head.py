@@ -5,6 +5,7 @@ then what fastlb knows is added, so that no peer can name our own fields in its 
 """
 
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse
+from fastlb.pure.max_forwards import forwards_left
 from fastlb.pure.peer import Peer
 
 # RFC 9110 7.6.1, and Proxy-Connection, which never was one.
@@ -31,6 +32,7 @@ _KEPT_ALWAYS = frozenset({b"host", b"content-length"}) | _FORWARDED_KEPT
 _REASONS = {
     400: b"Bad Request",
     408: b"Request Timeout",
+    413: b"Content Too Large",
     414: b"URI Too Long",
     431: b"Request Header Fields Too Large",
     501: b"Not Implemented",
@@ -50,11 +52,14 @@ def request_head(request: ParsedRequest, peer: Peer, via: bytes, default_host: b
     dropped = _TRUSTED_DROPPED if peer.trusted else _REQUEST_DROPPED
     if request.named:
         dropped = dropped | (request.named - _KEPT_ALWAYS)
+    left = forwards_left(request)
     for lower, name, value in request.headers:
         if lower in dropped:
             continue
         if lower == b"host" and host is not None:
             value = host
+        elif lower == b"max-forwards" and left is not None:
+            value = b"%d" % (left - 1)
         lines.append(b"%b: %b\r\n" % (name, value))
     if request.framing == "chunked":
         lines.append(b"Transfer-Encoding: chunked\r\n")

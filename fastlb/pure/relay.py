@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from fastlb.pure.accounting import Record
+from fastlb.pure.buffers import Buffers
 from fastlb.pure.connection import Connection
 from fastlb.pure.timers import Deadline
 from fastlb.pure.upstream import UpstreamConnection
@@ -26,6 +27,7 @@ class Relay:
     """
 
     __slots__ = (
+        "_buffers",
         "_client",
         "_client_lost",
         "_code",
@@ -48,6 +50,7 @@ class Relay:
         deadline: Deadline,
         idle_s: float,
         fin_s: float,
+        buffers: Buffers,
         ended: Callable[[str], None],
     ) -> None:
         self._client = client
@@ -56,6 +59,7 @@ class Relay:
         self._deadline = deadline
         self._idle_s = idle_s
         self._fin_s = fin_s
+        self._buffers = buffers
         self._ended = ended
         self._code = "--"
         self._client_lost = False
@@ -86,9 +90,17 @@ class Relay:
 
     def kill(self) -> None:
         """Reset both sides."""
-        self._code = "KD"
+        self._reset("KD")
+
+    def _reset(self, code: str) -> None:
+        self._code = code
         self._client.reset()
         self._upstream.reset()
+
+    def _hold(self, connection: Connection) -> None:
+        """Its buffer is full. Without memory for it the session ends, but not inside of its write."""
+        if not self._buffers.hold(connection):
+            self._upstream.backend.loop.call_soon(self._reset, "RD")
 
     # --- the client side --------------------------------------------------------------------
 
@@ -108,6 +120,7 @@ class Relay:
         self._side_lost(error, "CD", self._upstream)
 
     def client_full(self) -> None:
+        self._hold(self._client)
         self._upstream.pause()
 
     def client_drained(self) -> None:
@@ -134,6 +147,7 @@ class Relay:
         self._side_lost(error, "SD", self._client)
 
     def upstream_full(self) -> None:
+        self._hold(self._upstream)
         self._client.pause()
 
     def upstream_drained(self) -> None:
@@ -163,9 +177,7 @@ class Relay:
             return
         gone, code = (self._client, "CD") if self._client.eof else (self._upstream, "SD")
         if gone.was_reset():
-            self._code = code
-            self._client.reset()
-            self._upstream.reset()
+            self._reset(code)
         else:
             self._check_later()
 

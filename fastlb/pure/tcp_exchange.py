@@ -53,6 +53,7 @@ class TcpClient(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._worker.buffers.let_go(self)
         if self._session is not None:
             self._session.client_lost(exc)
         self._worker.client_lost(self)
@@ -64,6 +65,7 @@ class TcpClient(Connection):
 
     def resume_writing(self) -> None:
         self.full = False
+        self._worker.buffers.let_go(self)
         if self._session is not None:
             self._session.client_drained()
 
@@ -103,6 +105,7 @@ class TcpExchange(Exchange):
             deadline=self._deadline,
             idle_s=timeouts.idle_s,
             fin_s=timeouts.fin_s,
+            buffers=self.worker.buffers,
             ended=self.end,
         )
         early, self._early = self._early, b""

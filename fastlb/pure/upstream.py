@@ -15,6 +15,7 @@ from typing import Protocol
 
 from fastlb.model.address import Address
 from fastlb.model.proxied import Ends, ProxyProtocol
+from fastlb.pure.buffers import Buffers
 from fastlb.pure.connection import Connection
 from fastlb.pure.proxy_protocol import write_header
 from fastlb.pure.timers import Deadline
@@ -140,11 +141,12 @@ class UpstreamUser(Protocol):
 
 
 class Roster:
-    """Every connection to a backend, and every connect under way."""
+    """Every connection to a backend, and every connect under way. `buffers`: what they all may hold."""
 
-    __slots__ = ("connections", "dials")
+    __slots__ = ("buffers", "connections", "dials")
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: Buffers) -> None:
+        self.buffers = buffers
         self.connections: set[UpstreamConnection] = set()
         self.dials: set[asyncio.Task[None]] = set()
 
@@ -223,6 +225,7 @@ class UpstreamConnection(Connection):
             self._salvage()
         self.lost = True
         self._roster.connections.discard(self)
+        self._roster.buffers.let_go(self)
         if self in self.backend.idle:
             self.backend.idle.remove(self)
         self._error = exc
@@ -237,6 +240,7 @@ class UpstreamConnection(Connection):
 
     def resume_writing(self) -> None:
         self.full = False
+        self._roster.buffers.let_go(self)
         if self.user is not None:
             self.user.upstream_drained()
 

@@ -1,6 +1,7 @@
 """What all connections of one event loop share: the plan, the counts, and who is there."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
 from fastlb.pure.accounting import Accounts, Record
 from fastlb.pure.balancer import Balancer
+from fastlb.pure.buffers import Buffers
+from fastlb.pure.retry_budget import RetryBudget
 from fastlb.pure.upstream import Backend, Roster
 
 
@@ -33,6 +36,10 @@ class Counted(Protocol):
     record: Record
 
 
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
 class Worker:
     """The one worker of the pure engine; everything in it runs in the loop's thread."""
 
@@ -44,11 +51,15 @@ class Worker:
         self.via = config.via.encode("latin-1")
         self.accounts = Accounts(loop, config.access_format)
         self.balancer = Balancer(config.seed)
+        self._retry_budget = RetryBudget(config.limits.retry_percent, _now_ms())
         self.plan = Plan()
         self.backends: dict[int, Backend] = {}
         self.clients: set[Client] = set()
         self.exchanges: set[Counted] = set()
-        self.roster = Roster()
+        self.buffers = Buffers(
+            config.limits.buffer_bytes, lambda: self.accounts.event(EventKind.BUFFERS_FULL)
+        )
+        self.roster = Roster(self.buffers)
         self.draining = False
         self.on_room: list[Callable[[], None]] = []  # told when a client has left
         self._quiet: asyncio.Future[None] = loop.create_future()  # done: nothing is open
@@ -104,6 +115,13 @@ class Worker:
         backend.failures += 1
         backend.failed_in_a_row += 1
         self.accounts.event(kind, backend.slot, errno, backend.failed_in_a_row)
+
+    def retry_allowed(self) -> bool:
+        """Ask for one retry; it is counted as denied if the budget is spent."""
+        if self._retry_budget.spend(_now_ms(), self.accounts.exchanges + len(self.exchanges)):
+            return True
+        self.accounts.retries_denied += 1
+        return False
 
     def _forget_if_unused(self, backend: Backend) -> None:
         if not self.balancer.in_flight(backend.slot):

@@ -11,6 +11,7 @@ class Topic(str, Enum):
     BALANCING = "Balancing"
     HEALTH = "Health"
     TIMEOUTS = "Time-outs"
+    LIMITS = "Limits"
     LOGGING = "Logging"
     PROCESS = "Process"
 
@@ -126,6 +127,12 @@ FLAGS = (
     _duration("--header-timeout", "10s", "From the first byte of a request to the end of its head."),
     _duration("--idle-timeout", "1m", "A client that sends nothing. Default in tcp mode: 1h."),
     Flag(
+        name="--keepalive-timeout",
+        topic=Topic.TIMEOUTS,
+        metavar="DURATION",
+        help="An idle client between two requests. Default: the value of --idle-timeout.",
+    ),
+    Flag(
         name="--response-timeout",
         topic=Topic.TIMEOUTS,
         metavar="DURATION|off",
@@ -137,6 +144,48 @@ FLAGS = (
     _duration("--upstream-idle-timeout", "4s", "An unused connection to a backend."),
     _duration("--queue-timeout", "5s", "Waiting while every backend is at its max_conns."),
     _duration("--drain-timeout", "30s", "Open exchanges, after SIGTERM or SIGINT."),
+    Flag(
+        name="--max-request-line",
+        topic=Topic.LIMITS,
+        metavar="SIZE",
+        default="8k",
+        help="The first line of a request; a longer one is answered with 414.",
+    ),
+    Flag(
+        name="--max-header-size",
+        topic=Topic.LIMITS,
+        metavar="SIZE",
+        default="64k",
+        help="The header section of a request (431) or of a response (502).",
+    ),
+    Flag(
+        name="--max-header-fields",
+        topic=Topic.LIMITS,
+        metavar="N",
+        default="100",
+        help="Fields in a header section; more are answered like one that is too large.",
+    ),
+    Flag(
+        name="--max-body-size",
+        topic=Topic.LIMITS,
+        metavar="SIZE|off",
+        default="off",
+        help="The body of a request; a longer one is answered with 413.",
+    ),
+    Flag(
+        name="--retry-budget",
+        topic=Topic.LIMITS,
+        metavar="PERCENT|off",
+        default="20",
+        help="Retries in 10 s, in percent of the requests of that time; 3 a second are always allowed.",
+    ),
+    Flag(
+        name="--buffer-memory",
+        topic=Topic.LIMITS,
+        metavar="SIZE|auto",
+        default="auto",
+        help="Memory for bytes in flight. auto: a quarter of the machine's, at least 64m.",
+    ),
     Flag(
         name="--access-log",
         topic=Topic.LOGGING,

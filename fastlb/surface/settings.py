@@ -27,6 +27,7 @@ from fastlb.surface.durations import parse_duration
 from fastlb.surface.flags import FLAGS
 from fastlb.surface.listen_text import parse_listen_text
 from fastlb.surface.numbers import parse_whole
+from fastlb.surface.sizes import parse_size
 
 LEVELS = ("debug", "info", "warning", "error")
 TCP_IDLE_TIMEOUT = "1h"
@@ -46,11 +47,16 @@ _HTTP_ONLY_FLAGS = (
     "--check-host",
     "--check-expect",
     "--header-timeout",
+    "--keepalive-timeout",
     "--response-timeout",
     "--tunnel-timeout",
     "--upstream-idle-timeout",
     "--via",
     "--trusted-proxy",
+    "--max-request-line",
+    "--max-header-size",
+    "--max-header-fields",
+    "--max-body-size",
 )
 # These are about PROXY headers too, in both modes.
 _PROXY_HEADER_FLAGS = frozenset({"--header-timeout", "--trusted-proxy"})
@@ -58,6 +64,12 @@ _FLAG_OF_PATH = {
     "trusted_proxies": "--trusted-proxy",
     "workers": "--workers",
     "limits.connections": "--max-connections",
+    "limits.line_bytes": "--max-request-line",
+    "limits.header_bytes": "--max-header-size",
+    "limits.fields": "--max-header-fields",
+    "limits.body_bytes": "--max-body-size",
+    "limits.retry_percent": "--retry-budget",
+    "limits.buffer_bytes": "--buffer-memory",
     "probe.path": "--check-path",
     "probe.interval_s": "--check-interval",
     "probe.timeout_s": "--check-timeout",
@@ -66,6 +78,7 @@ _FLAG_OF_PATH = {
     "timeouts.connect_s": "--connect-timeout",
     "timeouts.header_s": "--header-timeout",
     "timeouts.idle_s": "--idle-timeout",
+    "timeouts.keepalive_s": "--keepalive-timeout",
     "timeouts.response_s": "--response-timeout",
     "timeouts.tunnel_s": "--tunnel-timeout",
     "timeouts.fin_s": "--fin-timeout",
@@ -126,7 +139,7 @@ def read_settings(typed: Typed, *, cpus: int) -> Config:
             workers=_workers(typed, cpus),
             probe=_probe(typed),
             timeouts=_timeouts(typed, mode),
-            limits=LimitConfig(connections=_connections(typed)),
+            limits=_limits(typed),
             log=_log(typed),
             via=_via(typed),
             trusted_proxies=_trusted_proxies(typed),
@@ -214,6 +227,30 @@ def _workers(typed: Typed, cpus: int) -> int:
     return parse_whole(text, path="--workers")
 
 
+def _limits(typed: Typed) -> LimitConfig:
+    retry_budget = typed.text("--retry-budget")
+    return LimitConfig(
+        line_bytes=_size(typed, "--max-request-line"),
+        header_bytes=_size(typed, "--max-header-size"),
+        fields=parse_whole(typed.text("--max-header-fields"), path="--max-header-fields"),
+        body_bytes=_size(typed, "--max-body-size", none="off"),
+        connections=_connections(typed),
+        buffer_bytes=_size(typed, "--buffer-memory", none="auto"),
+        retry_percent=None if retry_budget == "off" else parse_whole(retry_budget, path="--retry-budget"),
+    )
+
+
+def _size(typed: Typed, flag: str, *, none: str = "") -> int:
+    """Bytes, at least one; 0 stands for the word `none`."""
+    text = typed.text(flag)
+    if none and text == none:
+        return 0
+    size = parse_size(text, path=flag)
+    if not size:
+        raise ConfigError(flag, text, f"{none} or 1 byte or more" if none else "1 byte or more")
+    return size
+
+
 def _connections(typed: Typed) -> int:
     text = typed.text("--max-connections")
     if text == "auto":
@@ -273,6 +310,7 @@ def _timeouts(typed: Typed, mode: Mode) -> TimeoutConfig:
         connect_s=_seconds(typed, "--connect-timeout"),
         header_s=_seconds(typed, "--header-timeout"),
         idle_s=idle_s,
+        keepalive_s=_seconds(typed, "--keepalive-timeout") if typed.has("--keepalive-timeout") else None,
         response_s=None if response == "off" else _seconds(typed, "--response-timeout"),
         tunnel_s=_seconds(typed, "--tunnel-timeout"),
         fin_s=_seconds(typed, "--fin-timeout"),

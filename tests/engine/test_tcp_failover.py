@@ -7,6 +7,7 @@ import pytest
 
 from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
+from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Plan
 from support.backend import echo
 from support.balance import PATIENT
@@ -135,7 +136,8 @@ def test_waiting_in_the_queue_ends_after_its_time(tcp, backend):
 
 def test_failover_under_concurrency_loses_nobody(tcp, backend, refused):
     """Every session ends up at the one backend that is there."""
-    running = tcp(refused, backend(echo), workers=2)
+    unlimited = LimitConfig(retry_percent=None)
+    running = tcp(refused, backend(echo), workers=2, limits=unlimited)
     got = []
 
     def session(n):

@@ -16,6 +16,7 @@ class EngineRooms:
     Engine: type[Any]
     Balancer: type[Any]
     LeastLoaded: type[Any]
+    RetryBudget: type[Any]
     http1: ModuleType
     proxy_protocol: ModuleType
     ChunkDecoder: type[Any]
@@ -36,4 +37,5 @@ def load(name: str) -> EngineRooms:
         proxy_protocol=importlib.import_module(f"fastlb.{name}.proxy_protocol"),
         http1=http1,
         ChunkDecoder=chunked.ChunkDecoder,
+        RetryBudget=importlib.import_module(f"fastlb.{name}.retry_budget").RetryBudget,
     )

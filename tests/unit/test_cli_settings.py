@@ -14,6 +14,7 @@ from fastlb.model.config import (
     TimeoutConfig,
 )
 from fastlb.model.errors import ConfigError
+from fastlb.model.limits import LimitConfig
 from fastlb.surface.flags import FLAGS
 from fastlb.surface.settings import Typed, read_settings
 
@@ -64,6 +65,13 @@ def test_every_flag_reaches_the_configuration():
             "--workers": "6",
             "--engine": "pure",
             "--max-connections": "77",
+            "--keepalive-timeout": "20s",
+            "--max-request-line": "4k",
+            "--max-header-size": "16K",
+            "--max-header-fields": "50",
+            "--max-body-size": "10m",
+            "--retry-budget": "5",
+            "--buffer-memory": "1g",
         },
         repeated={"--listen": (":1", "unix:/s"), "--backend": ("a:1", "b:2,weight=2")},
     )
@@ -71,7 +79,16 @@ def test_every_flag_reaches_the_configuration():
     assert [str(listener.address) for listener in config.listeners] == [":1", "unix:/s"]
     assert [(backend.label, backend.weight) for backend in config.backends] == [("a:1", 1), ("b:2", 2)]
     assert (config.policy, config.engine, config.workers) == (Policy.RANDOM, EngineChoice.PURE, 6)
-    assert (config.via, config.limits.connections) == ("edge", 77)
+    assert config.via == "edge"
+    assert config.limits == LimitConfig(
+        line_bytes=4096,
+        header_bytes=16_384,
+        fields=50,
+        body_bytes=10_485_760,
+        connections=77,
+        buffer_bytes=1_073_741_824,
+        retry_percent=5,
+    )
     assert config.probe == ProbeConfig(
         path="/up",
         host="app.test",
@@ -85,6 +102,7 @@ def test_every_flag_reaches_the_configuration():
         connect_s=11,
         header_s=12,
         idle_s=13,
+        keepalive_s=20,
         response_s=14,
         tunnel_s=15,
         fin_s=16,
@@ -118,9 +136,20 @@ def test_workers_auto_is_the_cpus_within_the_limit():
 
 def test_off_turns_off():
     """`off` is the one word for nothing, wherever nothing is allowed."""
-    config = read({"--via": "off", "--response-timeout": "off", "--access-log": "off"})
+    config = read(
+        dict.fromkeys(
+            ("--via", "--response-timeout", "--access-log", "--max-body-size", "--retry-budget"), "off"
+        )
+    )
 
     assert (config.via, config.timeouts.response_s, config.log.access) == ("", None, "off")
+    assert (config.limits.body_bytes, config.limits.retry_percent) == (0, None)
+
+
+def test_idle_client_is_kept_between_requests_as_long_as_before_the_first():
+    """One number is enough for most; who wants two gives the second."""
+    assert read({"--idle-timeout": "7s"}).timeouts.between_requests_s == 7
+    assert read({"--idle-timeout": "7s", "--keepalive-timeout": "3s"}).timeouts.between_requests_s == 3
 
 
 def test_no_check_disables_probes():
@@ -174,6 +203,21 @@ def test_missing_address_is_named(missing):
         ("--upstream-idle-timeout", "0s"),
         ("--queue-timeout", "0s"),
         ("--drain-timeout", "200h"),
+        ("--keepalive-timeout", "0s"),
+        ("--keepalive-timeout", "off"),
+        ("--max-request-line", "63"),
+        ("--max-request-line", "65k"),
+        ("--max-header-size", "1023"),
+        ("--max-header-size", "off"),
+        ("--max-header-fields", "0"),
+        ("--max-header-fields", "257"),
+        ("--max-body-size", "0"),
+        ("--max-body-size", "8589934592g"),
+        ("--retry-budget", "101"),
+        ("--retry-budget", "20%"),
+        ("--buffer-memory", "0"),
+        ("--buffer-memory", "2m"),
+        ("--buffer-memory", "off"),
         ("--access-log", ""),
         ("--access-log", "/tmp/\udcff"),
         ("--log-format", "xml"),
@@ -225,10 +269,10 @@ def test_two_listeners_may_leave_the_port_to_the_kernel():
     assert len(config.listeners) == 2
 
 
-@pytest.mark.parametrize("flag", ["--check-path", "--header-timeout", "--via"])
+@pytest.mark.parametrize("flag", ["--check-path", "--header-timeout", "--via", "--max-body-size"])
 def test_flags_of_http_are_refused_in_tcp_mode(flag):
     """A flag that would do nothing tells its user something false."""
-    value = {"--check-path": "/", "--header-timeout": "1s", "--via": "x"}[flag]
+    value = {"--check-path": "/", "--header-timeout": "1s", "--via": "x", "--max-body-size": "1m"}[flag]
 
     with pytest.raises(ConfigError, match="tcp"):
         read({"--mode": "tcp", flag: value})
