@@ -92,6 +92,13 @@ class Engine(Protocol):
         """Use `plan` from the next pick on, in every worker. Pooled idle connections of backends
         that are not in it are closed."""
 
+    def end_exchanges(self, slot: int, who: str) -> None:
+        """End the exchanges that have a connection to a backend, with `who` and the phase as code.
+
+        Those that have no response yet are answered with 502, the others are reset. What is
+        still connecting goes on, to another backend if need be. Unknown slots are ignored.
+        """
+
     def open_listener(self, sock: socket.socket, mode: Mode) -> None:
         """Accept from a listening, non-blocking socket. The engine takes a duplicate of it and
         the caller may close its own. If the socket has SO_REUSEPORT, set after bind() and before
@@ -101,7 +108,8 @@ class Engine(Protocol):
         """Stop accepting, close idle clients, let open exchanges finish.
 
         Returns: True if all had ended within `timeout_s`; the others are left for `stop`.
-        What waits in the accept queue at that moment is still accepted and served.
+        Who has a connection before the listener closes is served: new ones are held off first
+        (see model.handshake), then the accept queue is emptied, and only then it closes.
         """
 
     async def stop(self) -> None:

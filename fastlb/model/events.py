@@ -9,12 +9,14 @@ class EventKind(str, Enum):
     BACKEND_FAILED: a backend accepted, then broke before a valid response (HTTP mode).
     ACCEPT_PAUSED: accept() ran out of descriptors or memory, or the connection limit was reached.
     ACCEPT_RESUMED: accepting again.
+    BACKEND_ERROR: a backend answered with a status that counts as a failure (`eject_errors`).
     """
 
     CONNECT_FAILED = "connect_failed"
     BACKEND_FAILED = "backend_failed"
     ACCEPT_PAUSED = "accept_paused"
     ACCEPT_RESUMED = "accept_resumed"
+    BACKEND_ERROR = "backend_error"
 
 
 @dataclass(frozen=True, slots=True)

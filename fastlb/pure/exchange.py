@@ -53,6 +53,10 @@ class Exchange:
         """No backend can be had: the status for an HTTP client, and the termination code."""
         raise NotImplementedError
 
+    def backend_out(self, who: str) -> None:
+        """Its backend must not be used any longer: end what has a connection to it."""
+        raise NotImplementedError
+
     # --- pick and queue ---------------------------------------------------------------------
 
     def pick(self) -> None:
@@ -101,6 +105,7 @@ class Exchange:
         record.picked_ns = time.monotonic_ns()
         record.waited_ns = max(record.waited_ns, 0)
         record.backend = backend.label
+        record.tried.append(backend.label)
         record.in_flight = self.worker.balancer.in_flight(slot)
         self._reach(backend)
 

@@ -84,9 +84,9 @@ class Relay:
         self._client.abort()
         self._upstream.abort()
 
-    def kill(self) -> None:
+    def kill(self, who: str = "K") -> None:
         """Reset both sides."""
-        self._code = "KD"
+        self._code = who + "D"
         self._client.reset()
         self._upstream.reset()
 

@@ -21,6 +21,7 @@ class FakeEngine:
         self.config = config
         self.slots: dict[Address, int] = {}
         self.removed: list[int] = []
+        self.ended: list[tuple[int, str]] = []
         self.plans: list[Plan] = []
         self.in_flight: dict[int, int] = {}
         self.events: list[Event] = []
@@ -44,6 +45,9 @@ class FakeEngine:
 
     def publish(self, plan: Plan) -> None:
         self.plans.append(plan)
+
+    def end_exchanges(self, slot: int, who: str) -> None:
+        self.ended.append((slot, who))
 
     @property
     def picked(self) -> dict[int, int]:
