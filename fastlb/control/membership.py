@@ -252,13 +252,13 @@ class Membership:
         self._publish_later()
 
     def fail_open(self) -> None:
-        """The wait at the start is over: who has not been heard of is taken as up."""
+        """The wait at the start is over: who has not been heard of is taken as up. Publishes."""
         for member in self._members.values():
             if member.health.state is State.UNKNOWN:
                 before = member.status
                 member.health = rise_fall.assume_up(member.health)
                 self._changed(member, before, "no probe could be finished in time")
-        # At once: accepting begins next.
+        # At once: accepting begins next, and nobody could be picked.
         self._publish()
 
     def close(self) -> None:

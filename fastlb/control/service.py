@@ -141,7 +141,7 @@ class Supervisor:
         self._start_members(backends)
         if self._prober is not None:
             await self._prober.first_round(config.probe.timeout_s + _FIRST_ROUND_SLACK_S)
-            self.membership.fail_open()
+        self.membership.fail_open()
         for sock, mode in self._sockets:
             self.engine.open_listener(sock, mode)
             # The engine has its own duplicate; ours would keep the port open after a drain.

@@ -55,6 +55,7 @@ class FakeEngine:
         return {entry.slot: entry.max_conns for entry in self.plans[-1].entries} if self.plans else {}
 
     def open_listener(self, sock: socket.socket, mode: Mode) -> None:
+        assert self.plans, "clients would find nobody"
         self.listeners.append((sock.dup(), mode))
 
     async def drain(self, timeout_s: float) -> bool:
