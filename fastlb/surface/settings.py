@@ -42,6 +42,8 @@ _CHECK_FLAGS = (
     "--check-timeout",
     "--rise",
     "--fall",
+    "--all-down",
+    "--on-down",
 )
 _HTTP_ONLY_FLAGS = (
     "--check-path",

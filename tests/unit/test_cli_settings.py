@@ -3,11 +3,14 @@
 import pytest
 
 from fastlb.model.config import (
+    AllDown,
     Config,
+    EjectErrors,
     EngineChoice,
     LogConfig,
     LogFormat,
     Mode,
+    OnDown,
     Policy,
     ProbeConfig,
     StatusRange,
@@ -49,6 +52,9 @@ def test_every_flag_reaches_the_configuration():
             "--check-timeout": "250ms",
             "--rise": "4",
             "--fall": "5",
+            "--all-down": "panic",
+            "--on-down": "close",
+            "--eject-errors": "gateway",
             "--connect-timeout": "11s",
             "--header-timeout": "12s",
             "--idle-timeout": "13s",
@@ -72,6 +78,8 @@ def test_every_flag_reaches_the_configuration():
     assert [(backend.label, backend.weight) for backend in config.backends] == [("a:1", 1), ("b:2", 2)]
     assert (config.policy, config.engine, config.workers) == (Policy.RANDOM, EngineChoice.PURE, 6)
     assert (config.via, config.limits.connections) == ("edge", 77)
+    assert (config.all_down, config.on_down) == (AllDown.PANIC, OnDown.CLOSE)
+    assert config.eject_errors is EjectErrors.GATEWAY
     assert config.probe == ProbeConfig(
         path="/up",
         host="app.test",
@@ -144,6 +152,9 @@ def test_missing_address_is_named(missing):
     [
         ("--mode", "udp"),
         ("--policy", "leastconn"),
+        ("--all-down", "open"),
+        ("--on-down", "kill"),
+        ("--eject-errors", "500"),
         ("--engine", "fast"),
         ("--workers", "0"),
         ("--workers", "65"),
