@@ -4,27 +4,23 @@ Everything here happens in the event loop's thread. What is observed changes one
 and the plan in the next turn of the loop: a thousand changes in one turn make one plan.
 """
 
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from fastlb.balancing.eligible import Candidate, eligible, in_panic
-from fastlb.balancing.plans import build_plan
 from fastlb.control.clock import Clock
 from fastlb.control.departures import Departures
 from fastlb.control.logs import OperationLog
+from fastlb.control.member import Member
+from fastlb.control.publisher import Publisher
 from fastlb.health import passive, rise_fall, slow_start
-from fastlb.health.passive import Ejection
-from fastlb.health.rise_fall import Health, State
+from fastlb.health.rise_fall import State
 from fastlb.model.address import Address
 from fastlb.model.config import AllDown, BackendConfig, OnDown, Policy, ProbeConfig
 from fastlb.model.contract import Engine
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import Event, EventKind
-from fastlb.model.plan import Plan, PlanEntry
 from fastlb.probe.result import ProbeResult
 
 # What failed, and why if there is no errno.
@@ -33,39 +29,6 @@ _FAILURES = {
     EventKind.BACKEND_FAILED: ("exchanges", "no valid response"),
     EventKind.BACKEND_ERROR: ("exchanges", "server error"),
 }
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Member:
-    """A backend as the control plane knows it. Only Membership changes it."""
-
-    config: BackendConfig
-    address: Address  # numeric or UNIX
-    slot: int
-    added_s: float
-    health: Health = field(default_factory=Health)
-    ejection: Ejection = field(default_factory=Ejection)
-    draining: bool = False
-    recovered_s: float | None = None  # slow start since then
-
-    @property
-    def label(self) -> str:
-        """The name that log lines use."""
-        return self.config.label
-
-    @property
-    def status(self) -> str:
-        """`up`, `down`, `unknown`, `ejected` or `draining`."""
-        if self.draining:
-            return "draining"
-        if self.health.state is State.UP and self.ejection.until_s is not None:
-            return "ejected"
-        return self.health.state.value
-
-    @property
-    def in_rotation(self) -> bool:
-        """True if it may be picked (a backup: once every primary is out)."""
-        return self.status == "up"
 
 
 class Watcher(Protocol):
@@ -82,7 +45,7 @@ class Watcher(Protocol):
 
 
 class Membership:
-    """The list of members, and the only place that publishes plans."""
+    """The list of members, and when the engine has to be told of them."""
 
     def __init__(
         self,
@@ -100,19 +63,23 @@ class Membership:
         """`later` calls what it is given in the next turn of the event loop. `drain_s`: how long a
         backend that is drained or removed may keep its open exchanges."""
         self._engine = engine
-        self._policy = policy
         self._probe = probe
         self._log = log
         self._clock = clock
         self._later = later
-        self._all_down = all_down
         self._on_down = on_down
         self._departures = Departures(engine, log, clock, drain_s)
-        self._panicking = False
+        self._publisher = Publisher(
+            engine,
+            policy=policy,
+            all_down=all_down,
+            retry_after_s=probe.interval_s,
+            log=log,
+            clock=clock,
+        )
         self._members: dict[str, Member] = {}  # by label, in the order in which they were added
         self._by_slot: dict[int, Member] = {}
         self._statuses: Counter[str] = Counter()
-        self._plan: Plan | None = None
         self._publish_due = False
         self._closed = False
         self._watcher: Watcher | None = None
@@ -125,7 +92,7 @@ class Membership:
     @property
     def panicking(self) -> bool:
         """True while traffic goes to backends that are down, because all of them are."""
-        return self._panicking
+        return self._publisher.panicking
 
     def watched_by(self, watcher: Watcher) -> None:
         """Let `watcher` probe all members, and those that come later."""
@@ -323,65 +290,6 @@ class Membership:
             self._later(self._publish)
 
     def _publish(self) -> None:
-        """Publish a plan if it differs from the last one."""
         self._publish_due = False
-        if self._closed:
-            return
-        plan = build_plan(
-            self._policy, self._entries(), retry_after_s=max(1, math.ceil(self._probe.interval_s))
-        )
-        if plan != self._plan:
-            self._engine.publish(plan)
-            self._plan = plan
-
-    def _entries(self) -> list[PlanEntry]:
-        chosen = self._chosen()
-        caps = self._ramp_caps(chosen)
-        return [PlanEntry(one.slot, one.weight, caps.get(one.slot, one.max_conns)) for one in chosen]
-
-    def _chosen(self) -> Sequence[Candidate]:
-        """Who may be picked; in panic everybody, if the user wants that."""
-        candidates = [
-            Candidate(
-                slot=member.slot,
-                weight=member.config.weight,
-                max_conns=member.config.max_conns,
-                backup=member.config.backup,
-                in_rotation=member.in_rotation,
-                draining=member.draining,
-            )
-            for member in self._members.values()
-        ]
-        chosen = eligible(candidates)
-        if self._all_down is AllDown.FAIL:
-            return chosen
-        everybody = () if chosen else in_panic(candidates)
-        # Who is unknown will soon be heard of; a panic that is on goes on meanwhile.
-        panicking = bool(everybody) and (self._panicking or not self._statuses["unknown"])
-        self._note_panic(panicking)
-        return everybody if panicking else chosen
-
-    def _note_panic(self, panicking: bool) -> None:
-        if panicking == self._panicking:
-            return
-        self._panicking = panicking
-        if panicking:
-            self._log.warning("panic: every backend is down, all of them get traffic")
-        else:
-            self._log.info("panic is over")
-
-    def _ramp_caps(self, chosen: Sequence[Candidate]) -> dict[int, int]:
-        """Limits of the members in slow start, by slot."""
-        since = {one.slot: one.recovered_s for one in self._members.values() if one.recovered_s is not None}
-        warm = [one for one in chosen if one.slot not in since]
-        if not since or not warm:
-            return {}
-        now_s = self._clock.now_s()
-        in_flight = {counts.slot: counts.in_flight for counts in self._engine.ledger().backends}
-        others = [(in_flight.get(one.slot, 0), one.weight) for one in warm]
-        caps = {}
-        for one in chosen:
-            if one.slot in since:
-                cap = slow_start.ramp_cap(slow_start.ramp_share(since[one.slot], now_s), one.weight, others)
-                caps[one.slot] = slow_start.tighter(cap, one.max_conns)
-        return caps
+        if not self._closed:
+            self._publisher.publish(self.members)

@@ -109,7 +109,8 @@ class Engine(Protocol):
 
         Returns: True if all had ended within `timeout_s`; the others are left for `stop`.
         Who has a connection before the listener closes is served: new ones are held off first
-        (see model.handshake), then the accept queue is emptied, and only then it closes.
+        (see model.handshake), then the accept queue is emptied, and only then it closes. The
+        holding off acts on the socket itself, so nobody else may accept from a duplicate of it.
         """
 
     async def stop(self) -> None:

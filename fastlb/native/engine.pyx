@@ -26,10 +26,10 @@ from fastlb.native.mailbox cimport mailbox_post, wake, wake_seen
 from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
     BACKENDS_CHUNK, FILTER_STEPS, LETTER_DEAF, LETTER_DRAIN, LETTER_END, LETTER_LISTEN, LETTER_PAUSE,
-    LETTER_PURGE, LETTER_STOP, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT,
-    TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE,
-    TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t, exchange_t, flag_read,
-    flag_write, settings_t, worker_t,
+    LETTER_PURGE, LETTER_STOP, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK,
+    TIMER_ACCEPT, TIMER_CONNECT, TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, TIMER_POOL,
+    TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t,
+    exchange_t, flag_read, flag_write, settings_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 from fakes import FakeClock, FakeEngine, Lines
 
-from fastlb.control.membership import Member, Membership
+from fastlb.control.member import Member
+from fastlb.control.membership import Membership
 from fastlb.model.address import Address
 from fastlb.model.config import AllDown, BackendConfig, OnDown, Policy, ProbeConfig
 from fastlb.model.errors import ConfigError
