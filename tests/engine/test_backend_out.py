@@ -1,6 +1,8 @@
 """Backends that must not be used any longer, and what their answers say about them."""
 
+import random
 import threading
+from collections import Counter
 
 import pytest
 
@@ -177,3 +179,39 @@ def test_client_that_leaves_counts_against_nobody(balance, backend):
     running.wait_idle()
 
     assert running.events() == []
+
+
+def test_ending_exchanges_at_any_moment_leaves_every_count_exact(balance, backend):
+    """Clients of all kinds ask without a pause while backends go out and come back. Each gets an answer
+    or a cut, nobody hangs; the counters are compared with the objects over and over."""
+    running = balance(
+        *[backend(answering(OK, response(404))) for _ in range(3)], workers=2, max_conns=[3] * 3
+    )
+    asked, stop = Counter(), threading.Event()
+
+    def ask_on():
+        client = running.connect()
+        while not stop.is_set():
+            client.send(GET * 3)
+            for _ in range(3):
+                asked[client.response().status] += 1
+
+    crowd = [threading.Thread(target=ask_on) for _ in range(12)]
+    for member in crowd:
+        member.start()
+    rng = random.Random(1)
+    for turn in range(80):
+        wait_until(lambda turn=turn: sum(asked.values()) > 5 * turn, "answers")
+        slot = rng.randrange(3)
+        running.keep_only(*({0, 1, 2} - {slot}))
+        running.end_exchanges(running.slots[slot])
+        assert running.verify().exact
+        running.publish(running.plan)
+    stop.set()
+    for member in crowd:
+        member.join(10)
+        assert not member.is_alive()
+
+    running.wait_idle()
+    assert set(asked) <= {200, 404, 502}
+    assert asked[502] > 0
