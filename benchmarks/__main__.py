@@ -84,9 +84,7 @@ def main() -> int:
 
 
 def _head(rounds: int, seconds: float) -> dict[str, object]:
-    plain = (
-        peer for name, peer in PEERS.items() if " " not in name and not peer.missing()
-    )
+    plain = (peer for name, peer in PEERS.items() if " " not in name and not peer.missing())
     versions = [f"{peer.name} {peer.version()}" for peer in plain]
     return {
         "taken": datetime.now(timezone.utc).isoformat(timespec="seconds"),

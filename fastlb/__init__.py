@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from fastlb.control.supervisor import Supervisor, run, serve
     from fastlb.model.address import Address, parse_backend, parse_listen
     from fastlb.model.config import (
+        AllDown,
         BackendConfig,
         Config,
+        EjectErrors,
         EngineChoice,
         ListenerConfig,
         LogConfig,
         LogFormat,
         Mode,
+        OnDown,
         Policy,
         ProbeConfig,
         StatusRange,
@@ -37,9 +40,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Address",
+    "AllDown",
     "BackendConfig",
     "Config",
     "ConfigError",
+    "EjectErrors",
     "EngineChoice",
     "EngineUnavailableError",
     "FastlbError",
@@ -49,6 +54,7 @@ __all__ = [
     "LogFormat",
     "Mode",
     "NoBackendError",
+    "OnDown",
     "Policy",
     "ProbeConfig",
     "ProxyProtocol",
@@ -76,13 +82,16 @@ _ROOM_OF = {
     ),
     **dict.fromkeys(
         (
+            "AllDown",
             "BackendConfig",
             "Config",
+            "EjectErrors",
             "EngineChoice",
             "ListenerConfig",
             "LogConfig",
             "LogFormat",
             "Mode",
+            "OnDown",
             "Policy",
             "ProbeConfig",
             "StatusRange",

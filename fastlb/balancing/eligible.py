@@ -13,6 +13,7 @@ class Candidate:
     max_conns: int = 0
     backup: bool = False
     in_rotation: bool = True
+    draining: bool = False
 
 
 def eligible(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
@@ -20,3 +21,8 @@ def eligible(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     in_rotation = [candidate for candidate in candidates if candidate.in_rotation]
     primaries = tuple(candidate for candidate in in_rotation if not candidate.backup)
     return primaries or tuple(in_rotation)
+
+
+def in_panic(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Everybody who is not draining, whatever their health: better than nobody, if nobody is up."""
+    return tuple(candidate for candidate in candidates if not candidate.draining)

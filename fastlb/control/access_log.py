@@ -1,7 +1,8 @@
 """The access log: whole lines from the engine to a file, a pipe or standard output.
 
 A thread writes, so that neither a slow disk nor a blocked pipe stops the event loop. What it
-cannot write is dropped and counted; that is said once when it begins and once when it is over.
+cannot write is dropped and counted; that is said when it begins, once a minute while it lasts, and
+when it is over.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ _CLOSE_GIVE_UP_S = 2.0
 _CLOSE_LOOK_S = 0.002
 # So long without a loss before it is called over: a slow reader makes room again and again.
 _QUIET_S = 1.0
+_REMIND_S = 60.0
 _POLL_MS = 50
 _STDOUT_FD = 1
 
@@ -51,6 +53,7 @@ class AccessLog:
         self._dropped = 0
         self._dropped_s = 0.0  # when last
         self._trouble: str | None = None
+        self._reminded_s = 0.0
         self._reports: list[Report] = []
         self._reopen_asked = False
         self._closing = False
@@ -80,6 +83,9 @@ class AccessLog:
     def take_reports(self) -> list[Report]:
         """What went wrong or right again since the last call, for the operational log."""
         with self._changed:
+            if self._trouble is not None and time.monotonic() - self._reminded_s >= _REMIND_S:
+                self._reminded_s = time.monotonic()
+                self._say(f"{self._dropped} lines are lost so far: {self._trouble}")
             reports, self._reports = self._reports, []
         return reports
 
@@ -164,6 +170,7 @@ class AccessLog:
         self._dropped_s = time.monotonic()
         if self._trouble is None:
             self._trouble = why
+            self._reminded_s = self._dropped_s
             self._say(f"lines are dropped, {self._path} cannot be written: {why}")
 
     def _say(self, text: str, *, trouble: bool = True) -> None:

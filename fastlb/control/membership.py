@@ -4,62 +4,31 @@ Everything here happens in the event loop's thread. What is observed changes one
 and the plan in the next turn of the loop: a thousand changes in one turn make one plan.
 """
 
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from fastlb.balancing.eligible import Candidate, eligible
-from fastlb.balancing.plans import build_plan
 from fastlb.control.clock import Clock
+from fastlb.control.departures import Departures
 from fastlb.control.logs import OperationLog
+from fastlb.control.member import Member
+from fastlb.control.publisher import Publisher
 from fastlb.health import passive, rise_fall, slow_start
-from fastlb.health.passive import Ejection
-from fastlb.health.rise_fall import Health, State
+from fastlb.health.rise_fall import State
 from fastlb.model.address import Address
-from fastlb.model.config import BackendConfig, Policy, ProbeConfig
+from fastlb.model.config import AllDown, BackendConfig, OnDown, Policy, ProbeConfig
 from fastlb.model.contract import Engine
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import Event, EventKind
-from fastlb.model.plan import Plan, PlanEntry
 from fastlb.probe.result import ProbeResult
 
-_FAILURES = {EventKind.CONNECT_FAILED: "connects", EventKind.BACKEND_FAILED: "exchanges"}
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Member:
-    """A backend as the control plane knows it. Only Membership changes it."""
-
-    config: BackendConfig
-    address: Address  # numeric or UNIX
-    slot: int
-    added_s: float
-    health: Health = field(default_factory=Health)
-    ejection: Ejection = field(default_factory=Ejection)
-    draining: bool = False
-    recovered_s: float | None = None  # slow start since then
-
-    @property
-    def label(self) -> str:
-        """The name that log lines use."""
-        return self.config.label
-
-    @property
-    def status(self) -> str:
-        """`up`, `down`, `unknown`, `ejected` or `draining`."""
-        if self.draining:
-            return "draining"
-        if self.health.state is State.UP and self.ejection.until_s is not None:
-            return "ejected"
-        return self.health.state.value
-
-    @property
-    def in_rotation(self) -> bool:
-        """True if it may be picked (a backup: once every primary is out)."""
-        return self.status == "up"
+# What failed, and why if there is no errno.
+_FAILURES = {
+    EventKind.CONNECT_FAILED: ("connects", "unknown"),
+    EventKind.BACKEND_FAILED: ("exchanges", "no valid response"),
+    EventKind.BACKEND_ERROR: ("exchanges", "server error"),
+}
 
 
 class Watcher(Protocol):
@@ -76,7 +45,7 @@ class Watcher(Protocol):
 
 
 class Membership:
-    """The list of members, and the only place that publishes plans."""
+    """The list of members, and when the engine has to be told of them."""
 
     def __init__(
         self,
@@ -87,18 +56,30 @@ class Membership:
         log: OperationLog,
         clock: Clock,
         later: Callable[[Callable[[], None]], object],
+        all_down: AllDown = AllDown.FAIL,
+        on_down: OnDown = OnDown.KEEP,
+        drain_s: float = 30.0,
     ) -> None:
-        """`later` calls what it is given in the next turn of the event loop."""
+        """`later` calls what it is given in the next turn of the event loop. `drain_s`: how long a
+        backend that is drained or removed may keep its open exchanges."""
         self._engine = engine
-        self._policy = policy
         self._probe = probe
         self._log = log
         self._clock = clock
         self._later = later
+        self._on_down = on_down
+        self._departures = Departures(engine, log, clock, drain_s)
+        self._publisher = Publisher(
+            engine,
+            policy=policy,
+            all_down=all_down,
+            retry_after_s=probe.interval_s,
+            log=log,
+            clock=clock,
+        )
         self._members: dict[str, Member] = {}  # by label, in the order in which they were added
         self._by_slot: dict[int, Member] = {}
         self._statuses: Counter[str] = Counter()
-        self._plan: Plan | None = None
         self._publish_due = False
         self._closed = False
         self._watcher: Watcher | None = None
@@ -107,6 +88,11 @@ class Membership:
     def members(self) -> Sequence[Member]:
         """The members now, in the order in which they were added."""
         return tuple(self._members.values())
+
+    @property
+    def panicking(self) -> bool:
+        """True while traffic goes to backends that are down, because all of them are."""
+        return self._publisher.panicking
 
     def watched_by(self, watcher: Watcher) -> None:
         """Let `watcher` probe all members, and those that come later."""
@@ -134,24 +120,27 @@ class Membership:
             member.health = rise_fall.assume_up(member.health)
         self._members[member.label] = self._by_slot[slot] = member
         self._statuses[member.status] += 1
+        self._departures.stay(slot)
         self._publish_later()
         if self._watcher is not None:
             self._watcher.watch(member)
         return member
 
     def remove(self, label: str) -> None:
-        """Take a backend out; its open exchanges go on to their end. Raises: KeyError."""
+        """Take a backend out; its open exchanges go on, for `drain_s` at most. Raises: KeyError."""
         member = self.member(label)
         del self._members[label], self._by_slot[member.slot]
         self._statuses[member.status] -= 1
         if self._watcher is not None:
             self._watcher.forget(member)
+        self._end_last_ejections()
         self._publish()
+        self._departures.leave(member.slot, label)
         self._engine.remove_backend(member.slot)
         self._say(member, "removed", "asked for")
 
     def drain(self, label: str) -> None:
-        """Send a backend nothing new; its open exchanges go on. Raises: KeyError."""
+        """Send a backend nothing new; its open exchanges go on, for `drain_s` at most. Raises: KeyError."""
         self._set_draining(self.member(label), True)
 
     def restore(self, label: str) -> None:
@@ -167,6 +156,7 @@ class Membership:
         if slot in self._by_slot:
             return False
         old_slot, member.slot, member.address = member.slot, slot, address
+        self._departures.stay(slot)
         self._by_slot[slot] = self._by_slot.pop(old_slot)
         self._publish()
         self._engine.remove_backend(old_slot)
@@ -184,10 +174,14 @@ class Membership:
             member.health, result.passed, rise=self._probe.rise, fall=self._probe.fall
         )
         if result.passed:
-            member.ejection = Ejection()
+            member.ejection = passive.observe_pass(member.ejection)
         if was is State.DOWN and member.health.state is State.UP:
             member.recovered_s = self._clock.now_s()
         self._changed(member, before, self._probe_reason(was, result))
+        if self._on_down is OnDown.CLOSE and was is State.UP and member.health.state is State.DOWN:
+            # Only once nobody picks it any more.
+            self._publish()
+            self._engine.end_exchanges(member.slot, "D")
 
     def observe_event(self, event: Event) -> None:
         """Judge a member by what happened in traffic. Events of strangers are ignored."""
@@ -198,8 +192,10 @@ class Membership:
         member.ejection = passive.observe_failure(
             member.ejection, event.in_a_row, self._clock.now_s(), allowed=self._may_eject()
         )
-        why = os.strerror(event.errno).lower() if event.errno else "no valid response"
-        self._changed(member, before, f"{event.in_a_row} {_FAILURES[event.kind]} failed in a row: {why}")
+        what, why = _FAILURES[event.kind]
+        if event.errno:
+            why = os.strerror(event.errno).lower()
+        self._changed(member, before, f"{event.in_a_row} {what} failed in a row: {why}")
         if self._watcher is not None:
             self._watcher.bring_forward(member)
 
@@ -219,7 +215,18 @@ class Membership:
                 self._changed(member, before, "its ejection is over")
             if member.recovered_s is not None and slow_start.ramp_share(member.recovered_s, now_s) >= 1:
                 member.recovered_s = None
+        self._departures.tick()
         self._publish_later()
+
+    def fail_open(self) -> None:
+        """The wait at the start is over: who has not been heard of is taken as up. Publishes."""
+        for member in self._members.values():
+            if member.health.state is State.UNKNOWN:
+                before = member.status
+                member.health = rise_fall.assume_up(member.health)
+                self._changed(member, before, "no probe could be finished in time")
+        # At once: accepting begins next, and nobody could be picked.
+        self._publish()
 
     def close(self) -> None:
         """Publish no more: the engine is about to end."""
@@ -228,6 +235,10 @@ class Membership:
     def _set_draining(self, member: Member, draining: bool) -> None:
         before = member.status
         member.draining = draining
+        if draining:
+            self._departures.leave(member.slot, member.label)
+        else:
+            self._departures.stay(member.slot)
         self._changed(member, before, "asked for")
 
     def _may_eject(self) -> bool:
@@ -253,6 +264,16 @@ class Membership:
             member.recovered_s = None
         self._publish_later()
         self._say(member, member.status, reason)
+        self._end_last_ejections()
+
+    def _end_last_ejections(self) -> None:
+        """Nobody is in rotation: who is only ejected is better than nobody."""
+        if self._statuses["up"] or not self._statuses["ejected"]:
+            return
+        for member in self._members.values():
+            if member.status == "ejected":
+                member.ejection = passive.end(member.ejection)
+                self._changed(member, "ejected", "nobody else is left")
 
     def _say(self, member: Member, what: str, reason: str) -> None:
         say = self._log.warning if what in ("down", "ejected") else self._log.info
@@ -269,43 +290,6 @@ class Membership:
             self._later(self._publish)
 
     def _publish(self) -> None:
-        """Publish a plan if it differs from the last one."""
         self._publish_due = False
-        if self._closed:
-            return
-        plan = build_plan(
-            self._policy, self._entries(), retry_after_s=max(1, math.ceil(self._probe.interval_s))
-        )
-        if plan != self._plan:
-            self._engine.publish(plan)
-            self._plan = plan
-
-    def _entries(self) -> list[PlanEntry]:
-        chosen = eligible(
-            Candidate(
-                slot=member.slot,
-                weight=member.config.weight,
-                max_conns=member.config.max_conns,
-                backup=member.config.backup,
-                in_rotation=member.in_rotation,
-            )
-            for member in self._members.values()
-        )
-        caps = self._ramp_caps(chosen)
-        return [PlanEntry(one.slot, one.weight, caps.get(one.slot, one.max_conns)) for one in chosen]
-
-    def _ramp_caps(self, chosen: Sequence[Candidate]) -> dict[int, int]:
-        """Limits of the members in slow start, by slot."""
-        since = {one.slot: one.recovered_s for one in self._members.values() if one.recovered_s is not None}
-        warm = [one for one in chosen if one.slot not in since]
-        if not since or not warm:
-            return {}
-        now_s = self._clock.now_s()
-        in_flight = {counts.slot: counts.in_flight for counts in self._engine.ledger().backends}
-        others = [(in_flight.get(one.slot, 0), one.weight) for one in warm]
-        caps = {}
-        for one in chosen:
-            if one.slot in since:
-                cap = slow_start.ramp_cap(slow_start.ramp_share(since[one.slot], now_s), one.weight, others)
-                caps[one.slot] = slow_start.tighter(cap, one.max_conns)
-        return caps
+        if not self._closed:
+            self._publisher.publish(self.members)

@@ -3,7 +3,8 @@
 import asyncio
 
 from fastlb.control.logs import OperationLog
-from fastlb.control.membership import Member, Membership
+from fastlb.control.member import Member
+from fastlb.control.membership import Membership
 from fastlb.control.resolve import lookup
 from fastlb.model.address import Address
 

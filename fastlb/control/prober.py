@@ -7,7 +7,7 @@ from random import Random
 
 from fastlb.control.clock import Clock
 from fastlb.control.logs import OftenRepeated, OperationLog
-from fastlb.control.membership import Member
+from fastlb.control.member import Member
 from fastlb.health.schedule import forward_due_s, next_due_s
 from fastlb.model.config import Mode, ProbeConfig
 from fastlb.probe import ProbeResult, probe_http, probe_tcp

@@ -96,6 +96,8 @@ class Supervisor:
         Returns: True if all have ended.
         """
         timeout_s = self._config.timeouts.drain_s
+        # A path that is gone lets nobody new into the queue that the engine is about to empty.
+        self._unlink_paths()
         finished = await self.engine.drain(timeout_s)
         self._take()
         if not finished:
@@ -140,6 +142,7 @@ class Supervisor:
         self._start_members(backends)
         if self._prober is not None:
             await self._prober.first_round(config.probe.timeout_s + _FIRST_ROUND_SLACK_S)
+        self.membership.fail_open()
         for sock, listener in self._sockets:
             self.engine.open_listener(sock, listener.mode, listener.proxy_protocol)
             # The engine has its own duplicate; ours would keep the port open after a drain.
@@ -161,6 +164,7 @@ class Supervisor:
                 timeouts=config.timeouts,
                 limits=config.limits,
                 access_format=config.log.format if self._access_log is not None else None,
+                eject_errors=config.eject_errors,
                 via=config.via,
                 trusted_proxies=config.trusted_proxies,
             )
@@ -177,6 +181,9 @@ class Supervisor:
             log=self._log,
             clock=self._clock,
             later=asyncio.get_running_loop().call_soon,
+            all_down=config.all_down,
+            on_down=config.on_down,
+            drain_s=config.timeouts.drain_s,
         )
         self._membership = membership
         for backend, address in zip(config.backends, addresses, strict=True):
@@ -281,6 +288,9 @@ class Supervisor:
         sockets, self._sockets = self._sockets, []
         for sock, _ in sockets:
             sock.close()
+        self._unlink_paths()
+
+    def _unlink_paths(self) -> None:
         paths, self._unix_paths = self._unix_paths, []
         for path, identity in paths:
             unlink_own(path, identity)

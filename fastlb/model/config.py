@@ -27,6 +27,40 @@ class Policy(str, Enum):
     RANDOM = "random"
 
 
+class AllDown(str, Enum):
+    """What happens to clients while no backend is up, backups included.
+
+    FAIL: 503, or RST in TCP mode. PANIC: they are balanced over all backends that are not draining.
+    """
+
+    FAIL = "fail"
+    PANIC = "panic"
+
+
+class OnDown(str, Enum):
+    """What happens to the open exchanges of a backend whose checks begin to fail."""
+
+    KEEP = "keep"
+    CLOSE = "close"
+
+
+class EjectErrors(str, Enum):
+    """Which server errors count as failures in traffic, as a refused connection does.
+
+    GATEWAY: 502, 503 and 504. ALL: every 5xx but 501 and 505, which speak of the request.
+    """
+
+    OFF = "off"
+    GATEWAY = "gateway"
+    ALL = "all"
+
+    def counts(self, status: int) -> bool:
+        """True if an answer with this status is a failure of the backend."""
+        if self is EjectErrors.GATEWAY:
+            return 502 <= status <= 504
+        return self is EjectErrors.ALL and status >= 500 and status not in (501, 505)
+
+
 class EngineChoice(str, Enum):
     """Which engine the user wants."""
 
@@ -202,6 +236,7 @@ class EngineConfig:
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
     access_format: LogFormat | None = None
+    eject_errors: EjectErrors = EjectErrors.OFF
     via: str = "fastlb"
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     seed: int | None = None
@@ -220,6 +255,9 @@ class Config:
     listeners: tuple[ListenerConfig, ...]
     backends: tuple[BackendConfig, ...]
     policy: Policy = Policy.LEAST_CONN
+    all_down: AllDown = AllDown.FAIL
+    on_down: OnDown = OnDown.KEEP
+    eject_errors: EjectErrors = EjectErrors.OFF
     engine: EngineChoice = EngineChoice.AUTO
     workers: int = 1
     probe: ProbeConfig = field(default_factory=ProbeConfig)

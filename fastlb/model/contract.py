@@ -17,7 +17,7 @@ from fastlb.model.proxied import ProxyProtocol
 
 
 class Balancer(Protocol):
-    """Picks backends and counts exchanges; thread-safe in the native engine.
+    """Picks backends and counts exchanges; shared by the workers of its engine.
 
     Slots are small integers. A slot that is in no plan keeps its count until it is released.
     """
@@ -47,7 +47,10 @@ class Balancer(Protocol):
 
 
 class LeastLoaded(Balancer, Protocol):
-    """A balancer over slots 0..n-1 with a plan of its own; for tests, benchmarks and programs."""
+    """A balancer over slots 0..n-1 with a plan of its own; for tests, benchmarks and programs.
+
+    Thread-safe.
+    """
 
     def __init__(self, weights: Collection[int], max_conns: Collection[int] = ()) -> None: ...
 
@@ -97,6 +100,13 @@ class Engine(Protocol):
         """Use `plan` from the next pick on, in every worker. Pooled idle connections of backends
         that are not in it are closed."""
 
+    def end_exchanges(self, slot: int, who: str) -> None:
+        """End the exchanges that have a connection to a backend, with `who` and the phase as code.
+
+        Those that have no response yet are answered with 502, the others are reset. What is
+        still connecting goes on, to another backend if need be. Unknown slots are ignored.
+        """
+
     def open_listener(self, sock: socket.socket, mode: Mode, proxy_protocol: bool = False) -> None:
         """Accept from a listening, non-blocking socket. The engine takes a duplicate of it and
         the caller may close its own. If the socket has SO_REUSEPORT, set after bind() and before
@@ -107,7 +117,9 @@ class Engine(Protocol):
         """Stop accepting, close idle clients, let open exchanges finish.
 
         Returns: True if all had ended within `timeout_s`; the others are left for `stop`.
-        What waits in the accept queue at that moment is still accepted and served.
+        Who has a connection before the listener closes is served: new ones are held off first
+        (see model.handshake), then the accept queue is emptied, and only then it closes. The
+        holding off acts on the socket itself, so nobody else may accept from a duplicate of it.
         """
 
     async def stop(self) -> None:

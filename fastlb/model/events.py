@@ -10,6 +10,7 @@ class EventKind(str, Enum):
     ACCEPT_PAUSED: accept() ran out of descriptors or memory, or the connection limit was reached.
     ACCEPT_RESUMED: accepting again.
     BUFFERS_FULL: an exchange needed memory for its bytes, and the limit was reached.
+    BACKEND_ERROR: a backend answered with a status that counts as a failure (`eject_errors`).
     """
 
     CONNECT_FAILED = "connect_failed"
@@ -17,6 +18,7 @@ class EventKind(str, Enum):
     ACCEPT_PAUSED = "accept_paused"
     ACCEPT_RESUMED = "accept_resumed"
     BUFFERS_FULL = "buffers_full"
+    BACKEND_ERROR = "backend_error"
 
 
 @dataclass(frozen=True, slots=True)

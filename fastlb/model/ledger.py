@@ -5,8 +5,8 @@ write the same line.
 
 Termination codes: two characters, who ended the exchange and in which phase.
 who:   C client abort, c client time-out, S server abort or refusal, s server time-out,
-       P policy or limit, L answered locally, R resource exhausted, I internal, K killed by
-       shutdown, - normal.
+       P policy or limit, L answered locally, R resource exhausted, I internal, D the backend
+       went down, K killed by shutdown or by the end of its backend's time to drain, - normal.
 phase: R waiting for the request, Q queued, C connecting, H waiting for the response head,
        D data, L last data to the client after the server finished, - done.
 """
@@ -29,6 +29,7 @@ ACCESS_FIELDS = (
     ("first_byte_us", "from the pick to the first byte of the response"),
     ("total_us", "from the first byte of the request (TCP: accept) to the end"),
     ("tries", "backends or connections tried"),
+    ("tried", "labels of the backends tried, in order"),
     ("in_flight", "exchanges counted on the backend at pick time, this one included"),
     ("code", "termination code"),
 )

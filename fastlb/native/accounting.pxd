@@ -26,5 +26,7 @@ cdef void account_event(worker_t* worker, uint32_t kind, int32_t slot, int32_t e
 cdef void account_failure(worker_t* worker, exchange_t* exchange, uint32_t kind,
                           int32_t error) noexcept nogil
 
+cdef void account_status(worker_t* worker, exchange_t* exchange, uint32_t status) noexcept nogil
+
 cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint as_json,
                         uint64_t wall_offset_ns)

@@ -13,8 +13,8 @@ from libc.string cimport memchr, memcpy, memset, strlen
 from fastlb.native.linux cimport gmtime_r, tm
 from fastlb.native.mailbox cimport wake
 from fastlb.native.types cimport (
-    counter_add, counter_add_shared, event_t, exchange_t, flag_read, flag_swap, record_t, ring_t,
-    worker_t,
+    EJECT_GATEWAY, EJECT_OFF, EVENT_BACKEND_ERROR, counter_add, counter_add_shared,
+    counter_clear_shared, event_t, exchange_t, flag_read, flag_swap, record_t, ring_t, worker_t,
 )
 
 
@@ -137,6 +137,16 @@ cdef void account_failure(worker_t* worker, exchange_t* exchange, uint32_t kind,
     account_event(worker, kind, <int32_t> exchange.backend.slot, error, <uint32_t> in_a_row)
 
 
+cdef void account_status(worker_t* worker, exchange_t* exchange, uint32_t status) noexcept nogil:
+    """The backend has answered, which is a success unless its status counts as a failure."""
+    cdef uint32_t rule = worker.settings.eject_errors
+    if status >= 500 and rule != EJECT_OFF \
+            and (502 <= status <= 504 if rule == EJECT_GATEWAY else status != 501 and status != 505):
+        account_failure(worker, exchange, EVENT_BACKEND_ERROR, 0)
+    else:
+        counter_clear_shared(&exchange.backend.failed_in_a_row)
+
+
 # ---- lines ----------------------------------------------------------------------------------
 
 cdef struct line_t:
@@ -246,7 +256,27 @@ cdef inline void put_us(line_t* line, const char* key, int64_t value, bint as_js
         put_number(line, <uint64_t> value)
 
 
-cdef void put_record(line_t* line, const record_t* record, const char* label, size_t label_len,
+cdef struct label_t:
+    const char* text
+    size_t len
+
+
+cdef void put_tried(line_t* line, const label_t* before, const label_t* last, bint as_json) noexcept nogil:
+    """The labels of the backends tried, in order."""
+    put_key(line, ",\"tried\":", as_json)
+    if as_json:
+        put_char(line, c'[')
+    elif last.len == 0:
+        put_none(line, as_json)
+    if before.len:
+        put(line, before.text, before.len)
+        put_char(line, c',')
+    put(line, last.text, last.len)
+    if as_json:
+        put_char(line, c']')
+
+
+cdef void put_record(line_t* line, const record_t* record, const label_t* label, const label_t* before,
                      second_t* cached, uint64_t wall_offset_ns, bint as_json) noexcept nogil:
     cdef char code[2]
     cdef char peer[64]
@@ -287,8 +317,8 @@ cdef void put_record(line_t* line, const record_t* record, const char* label, si
     else:
         put_none(line, as_json)
     put_key(line, ",\"backend\":", as_json)
-    if label_len:
-        put(line, label, label_len)
+    if label.len:
+        put(line, label.text, label.len)
     else:
         put_none(line, as_json)
     put_us(line, ",\"bytes_in\":", <int64_t> record.bytes_in, as_json)
@@ -298,6 +328,7 @@ cdef void put_record(line_t* line, const record_t* record, const char* label, si
     put_us(line, ",\"first_byte_us\":", record.first_byte_us, as_json)
     put_us(line, ",\"total_us\":", <int64_t> record.total_us, as_json)
     put_us(line, ",\"tries\":", record.tries, as_json)
+    put_tried(line, before, label, as_json)
     put_us(line, ",\"in_flight\":", record.in_flight, as_json)
     put_key(line, ",\"code\":", as_json)
     code[0] = record.who
@@ -309,10 +340,23 @@ cdef void put_record(line_t* line, const record_t* record, const char* label, si
 
 
 cdef enum:
-    # Punctuation, keys and numbers, and a target and a method that double when escaped: 918. The
-    # label comes on top.
+    # Punctuation, keys and numbers, and a target and a method that double when escaped: 930. The
+    # labels come on top.
     LINE_MAX_BYTES = 1024
     BATCH_BYTES = 524288
+
+
+cdef label_t label_of(list labels, int32_t slot):
+    """The label of a slot, empty if there is none. `labels` owns the text."""
+    cdef label_t found
+    cdef bytes label
+    found.text = NULL
+    found.len = 0
+    if 0 <= slot < len(labels):
+        label = labels[slot]
+        found.text = PyBytes_AS_STRING(label)
+        found.len = PyBytes_GET_SIZE(label)
+    return found
 
 
 cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint as_json,
@@ -323,7 +367,7 @@ cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint a
     cdef const record_t* record
     cdef list labels = labels_json if as_json else labels_text
     cdef list batches = []
-    cdef bytes label
+    cdef label_t label, before
     cdef size_t room = BATCH_BYTES, want
     cdef char* grown
     cached.second = -1
@@ -334,8 +378,9 @@ cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint a
     try:
         record = <const record_t*> ring_peek(ring)
         while record != NULL:
-            label = labels[record.slot] if 0 <= record.slot < len(labels) else b""
-            want = LINE_MAX_BYTES + PyBytes_GET_SIZE(label)
+            label = label_of(labels, record.slot)
+            before = label_of(labels, record.slot_before)
+            want = LINE_MAX_BYTES + 2 * label.len + before.len
             if line.at + want > room:
                 batches.append(PyBytes_FromStringAndSize(line.text, line.at))
                 line.at = 0
@@ -345,8 +390,7 @@ cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint a
                     raise MemoryError
                 line.text = grown
                 room = want
-            put_record(&line, record, PyBytes_AS_STRING(label), PyBytes_GET_SIZE(label),
-                       &cached, wall_offset_ns, as_json)
+            put_record(&line, record, &label, &before, &cached, wall_offset_ns, as_json)
             ring_advance(ring)
             record = <const record_t*> ring_peek(ring)
         batches.append(PyBytes_FromStringAndSize(line.text, line.at))

@@ -26,18 +26,20 @@ from fastlb.native.mailbox cimport mailbox_post, wake, wake_seen
 from fastlb.native.retry_budget cimport RETRY_UNLIMITED, retry_budget_init, retry_budget_t
 from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
-    BACKENDS_CHUNK, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, LISTEN_PROXIED,
-    ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT,
-    TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE,
-    TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t, exchange_t,
-    flag_read, flag_write, network_t, settings_t, worker_t,
+    BACKENDS_CHUNK, FILTER_STEPS, LETTER_DEAF, LETTER_DRAIN, LETTER_END, LETTER_LISTEN, LETTER_PAUSE,
+    LETTER_PURGE, LETTER_STOP, LISTEN_PROXIED, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER,
+    ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT, TIMER_FIN, TIMER_HEADER, TIMER_IDLE,
+    TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED,
+    backend_t, connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, network_t,
+    settings_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 
 from fastlb.model.address import Address
-from fastlb.model.config import EngineConfig, LogFormat, Mode
+from fastlb.model.config import EjectErrors, EngineConfig, LogFormat, Mode
 from fastlb.model.errors import ConfigError, StartError
 from fastlb.model.events import Event, EventKind
+from fastlb.model.handshake import HANDSHAKE_S, NO_SYN_PROGRAM
 from fastlb.model.ledger import BackendCounts, Ledger, Verification
 from fastlb.model.limits import BACKENDS_MAX
 from fastlb.model.plan import Plan
@@ -53,6 +55,7 @@ ACCEPT_RETRY_S = 0.1
 POLL_S = 0.005
 BACKLOG = 4096
 EVENT_KINDS = tuple(EventKind)
+EJECT_RULES = list(EjectErrors)
 
 
 cdef class NativeEngine:
@@ -141,6 +144,10 @@ cdef class NativeEngine:
         s.queue_depth = config.limits.queue_depth
         s.connections_max = config.limits.connections
         s.access_on = config.access_format is not None
+        s.eject_errors = EJECT_RULES.index(config.eject_errors)
+        for step in range(FILTER_STEPS):
+            s.no_syn[<int> step].code, s.no_syn[<int> step].jt, s.no_syn[<int> step].jf, \
+                s.no_syn[<int> step].k = NO_SYN_PROGRAM[step]
         s.workers = self.worker_count
         if config.via:
             field = f"Via: 1.0 {config.via}\r\n".encode()
@@ -215,12 +222,22 @@ cdef class NativeEngine:
     async def drain(self, timeout_s: float) -> bool:
         """Stop accepting and let open exchanges finish. True if all had ended in time."""
         deadline = self.loop.time() + timeout_s
+        await self.post_all(LETTER_DEAF)
+        await asyncio.sleep(min(HANDSHAKE_S, timeout_s))
         await self.post_all(LETTER_DRAIN)
-        while counter_read(&self.clients_total):
+        while self.listens() or counter_read(&self.clients_total):
             if self.loop.time() >= deadline:
                 return False
             await asyncio.sleep(POLL_S)
         return True
+
+    cdef bint listens(self):
+        """True while a worker has not closed all its listeners yet."""
+        cdef uint32_t i
+        for i in range(len(self.threads)):
+            if flag_read(&self.workers[i].listening):
+                return True
+        return False
 
     async def stop(self) -> None:
         """End at once. Idempotent."""
@@ -389,6 +406,13 @@ cdef class NativeEngine:
         cdef uint32_t i
         for i in range(len(self.threads)):
             mailbox_post(self.workers[i], LETTER_PURGE, 0, 0)
+
+    def end_exchanges(self, slot: int, who: str) -> None:
+        """End what has a connection to the backend of `slot`."""
+        cdef uint32_t i, letter = ord(who)
+        for i in range(len(self.threads)):
+            while not mailbox_post(self.workers[i], LETTER_END, slot, letter):
+                nap()
 
     def publish(self, plan: Plan) -> None:
         """Use `plan` from the next pick on, in every worker."""

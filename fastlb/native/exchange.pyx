@@ -45,7 +45,7 @@ cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t 
     exchange.request.pipe_r = exchange.request.pipe_w = -1
     exchange.response.pipe_r = exchange.response.pipe_w = -1
     exchange.record.start_ns = client.since_ns
-    exchange.record.slot = -1
+    exchange.record.slot = exchange.record.slot_before = -1
     exchange.record.queue_us = exchange.record.connect_us = exchange.record.first_byte_us = -1
     exchange.record.who = exchange.record.phase = c'-'
     exchange.record.port = client.port
@@ -97,6 +97,7 @@ cdef void count_in(worker_t* worker, exchange_t* exchange, uint32_t slot, uint32
     exchange.flags |= X_COUNTED
     exchange.backend = backend_at(worker, slot)
     exchange.picked_ns = worker.now_ns
+    exchange.record.slot_before = exchange.record.slot
     exchange.record.slot = <int32_t> slot
     exchange.record.in_flight = in_flight
     if exchange.record.queue_us < 0:

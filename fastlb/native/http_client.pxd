@@ -14,4 +14,5 @@ cdef void http_upstream_event(worker_t* worker, exchange_t* exchange, uint32_t e
 cdef void http_granted(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef void http_resume(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef void http_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil
+cdef void http_backend_out(worker_t* worker, exchange_t* exchange, char who) noexcept nogil
 cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil

@@ -4,18 +4,22 @@ generation of the connection before."""
 from libc.stdint cimport uint32_t
 
 from fastlb.native.buffer cimport buffer_length
-from fastlb.native.connection cimport connection_close, connection_linger, connection_note
-from fastlb.native.exchange cimport exchange_close, exchange_end_code, exchange_open
+from fastlb.native.connection cimport (
+    connection_close, connection_linger, connection_note, connection_quiet,
+)
+from fastlb.native.exchange cimport (
+    exchange_close, exchange_end_code, exchange_open, exchange_phase_letter,
+)
 from fastlb.native.http1 cimport HEAD_DONE, HEAD_MORE
 from fastlb.native.http_exchange cimport (
-    STATUS_CLIENT_GONE, http_begin, http_client_changed, http_describe, http_exchange_granted,
+    STATUS_CLIENT_GONE, http_abort, http_begin, http_client_changed, http_describe, http_exchange_granted,
     http_exchange_resume, http_exchange_timeout, http_reply, http_upstream_changed,
 )
 from fastlb.native.http_head cimport HEAD_EOF, HEAD_LOST, head_receive, received_t
 from fastlb.native.timers cimport timer_arm
 from fastlb.native.types cimport (
-    CONN_READABLE, ROLE_HTTP_CLIENT, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, X_HTTP, connection_t,
-    exchange_t, worker_t,
+    CONN_READABLE, ROLE_HTTP_CLIENT, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, X_ANSWERED, X_HTTP,
+    X_TUNNEL, connection_t, exchange_t, worker_t,
 )
 
 
@@ -88,8 +92,9 @@ cdef void refuse_head(worker_t* worker, connection_t* conn, received_t* found, i
 
 
 cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
-    """Draining: an idle client that has been served is told to go; a new one may ask once."""
-    if conn.requests:
+    """Draining: an idle client that has been served is told to go, unless its next request is here
+    already; a new one may ask once."""
+    if conn.requests and connection_quiet(conn):
         connection_linger(worker, conn)
     else:
         timer_arm(worker, conn, TIMER_LINGER)
@@ -102,6 +107,18 @@ cdef void http_upstream_event(worker_t* worker, exchange_t* exchange, uint32_t e
     cdef uint32_t generation = client.generation
     http_upstream_changed(worker, exchange, events)
     next_heads(worker, client, generation)
+
+
+cdef void http_backend_out(worker_t* worker, exchange_t* exchange, char who) noexcept nogil:
+    """Its backend must not be used any longer: answer, or cut an answer off that has begun. What
+    the backend has sent to its end still reaches the client."""
+    cdef connection_t* client = exchange.client
+    cdef uint32_t generation = client.generation
+    if not exchange.flags & X_ANSWERED:
+        http_reply(worker, exchange, 502, who, exchange_phase_letter(exchange))
+        next_heads(worker, client, generation)
+    elif exchange.flags & X_TUNNEL or not exchange.response.source_done:
+        http_abort(worker, exchange, who, exchange_phase_letter(exchange))
 
 
 cdef void http_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:

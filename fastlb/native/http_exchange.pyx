@@ -4,7 +4,7 @@ from libc.errno cimport EMSGSIZE, ENOMEM, ETIMEDOUT
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastlb.native.accounting cimport account_failure, account_progress
+from fastlb.native.accounting cimport account_failure, account_progress, account_status
 from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_take
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
@@ -35,7 +35,8 @@ from fastlb.native.types cimport (
     FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE,
     FRAME_LENGTH, FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE,
     SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER,
-    TIMER_IDLE, TIMER_KEEPALIVE, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX, X_ANSWERED, X_CONTINUED,
+    TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX,
+    X_ANSWERED, X_CONTINUED,
     X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE,
     X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t,
     half_t, step_t, worker_t,
@@ -407,7 +408,7 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
     exchange.record.first_byte_us = <int32_t> ((worker.now_ns - exchange.picked_ns) // 1000)
     exchange.phase = PHASE_DATA
     exchange.flags |= X_ANSWERED
-    counter_clear_shared(&exchange.backend.failed_in_a_row)
+    account_status(worker, exchange, head.status)
     timer_cancel(worker, upstream)
     exchange.request.keep = NULL
     buffer_drop(worker, &exchange.replay)
@@ -506,7 +507,8 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
             exchange_drop_upstream(worker, exchange, False)
     exchange_close(worker, exchange)
     if keep:
-        timer_arm(worker, client, TIMER_KEEPALIVE)
+        # A client that was told to stay before the drain began may have one more request.
+        timer_arm(worker, client, TIMER_LINGER if worker.closing else TIMER_KEEPALIVE)
     elif unread or client.inbox != NULL or client.flags & CONN_READABLE:
         connection_linger(worker, client)
     else:

@@ -86,6 +86,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SOL_SOCKET
         SO_ERROR
         SO_LINGER
+        SO_ATTACH_FILTER
         SHUT_WR
         MSG_NOSIGNAL
         MSG_DONTWAIT
@@ -98,6 +99,18 @@ cdef extern from "<sys/socket.h>" nogil:
     int setsockopt(int fd, int level, int name, const void* value, socklen_t len)
     int getsockopt(int fd, int level, int name, void* value, socklen_t* len)
     ssize_t sendmsg(int fd, const msghdr* message, int flags)
+
+
+cdef extern from "<linux/filter.h>" nogil:
+    struct sock_filter:
+        uint16_t code
+        uint8_t jt
+        uint8_t jf
+        uint32_t k
+
+    struct sock_fprog:
+        unsigned short len
+        sock_filter* filter
 
 
 cdef extern from "<netinet/in.h>" nogil:

@@ -8,8 +8,9 @@ from fastlb.native.accounting cimport account_event
 from fastlb.native.connection cimport connection_close, connection_open
 from fastlb.native.http_client cimport http_client_open
 from fastlb.native.linux cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLEXCLUSIVE, EPOLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
-    close, epoll_ctl, epoll_event, sockaddr, sockaddr_storage, socklen_t,
+    EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET,
+    SO_ATTACH_FILTER, accept4, close, epoll_ctl, epoll_event, setsockopt, sock_fprog, sockaddr,
+    sockaddr_storage, socklen_t,
 )
 from fastlb.native.peer cimport peer_accepted
 from fastlb.native.proxied cimport proxied_open
@@ -17,13 +18,14 @@ from fastlb.native.slab cimport slab_take
 from fastlb.native.tcp_exchange cimport tcp_client_open
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_NODELAY, EVENT_ACCEPT_PAUSED, EVENT_ACCEPT_RESUMED, LISTEN_PROXIED, ROLE_LISTENER,
-    ROLE_PROXIED, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add, counter_add_shared,
-    counter_read, role_t, worker_t,
+    CONN_NODELAY, EVENT_ACCEPT_PAUSED, EVENT_ACCEPT_RESUMED, FILTER_STEPS, LISTEN_PROXIED,
+    ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add,
+    counter_add_shared, counter_read, flag_write, role_t, worker_t,
 )
 
 cdef enum:
     ACCEPTS_PER_TURN = 16
+    ACCEPTS_AT_END = 65536           # more than any accept queue holds
 
 
 cdef bint watch(worker_t* worker, connection_t* listener) noexcept nogil:
@@ -57,23 +59,33 @@ cdef bint listener_open(worker_t* worker, int fd, uint32_t client_role) noexcept
     if not watch(worker, listener):
         connection_close(worker, listener)
         return False
+    flag_write(&worker.listening, worker.listening + 1)
     return True
+
+
+cdef void listener_deafen(worker_t* worker, connection_t* listener) noexcept nogil:
+    """Let no new client begin: see model/handshake.py. Where the kernel refuses, the drain is only
+    less gentle; a UNIX socket has no handshake and takes no notice."""
+    cdef sock_fprog program
+    program.len = FILTER_STEPS
+    program.filter = worker.settings.no_syn
+    setsockopt(listener.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program))
 
 
 cdef void listener_close(worker_t* worker, connection_t* listener) noexcept nogil:
     """Stop accepting. The descriptor may have duplicates, so epoll has to be told."""
     epoll_ctl(worker.epfd, EPOLL_CTL_DEL, listener.fd, NULL)
     connection_close(worker, listener)
+    flag_write(&worker.listening, worker.listening - 1)
 
 
 cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nogil:
-    """Take what waits, but not all of it at once."""
-    cdef int turns = ACCEPTS_PER_TURN
+    """Take what waits, but not all of it at once. At the end of a drain: all of it, as soon as
+    there is room, and then close."""
+    cdef int turns = ACCEPTS_AT_END if worker.closing else ACCEPTS_PER_TURN
     cdef sockaddr_storage address
     cdef socklen_t len
     cdef int fd
-    if worker.draining:
-        turns = 65536                            # the queue is emptied before it is closed
     while turns:
         turns -= 1
         if at_limit(worker):
@@ -89,10 +101,12 @@ cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nog
         elif errno == EINTR or errno == ECONNABORTED or errno == EPROTO or errno == EPERM:
             continue                             # that client is gone; accept(2) on pending errors
         elif errno == EAGAIN:
-            return
+            break
         else:
             listener_pause(worker, listener, errno)
             return
+    if worker.closing:
+        listener_close(worker, listener)
 
 
 cdef void client_open(worker_t* worker, int fd, uint32_t wanted, sockaddr_storage* address) noexcept nogil:
@@ -131,5 +145,7 @@ cdef void listener_resume(worker_t* worker, connection_t* listener) noexcept nog
     timer_cancel(worker, listener)
     if at_limit(worker):
         timer_arm(worker, listener, TIMER_ACCEPT)
-        return
-    watch(worker, listener)
+    elif worker.closing:
+        listener_accept(worker, listener)
+    else:
+        watch(worker, listener)

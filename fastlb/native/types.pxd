@@ -6,7 +6,7 @@ to one worker, and no other thread reads or writes it while the worker runs.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastlb.native.linux cimport iovec, sockaddr_storage, socklen_t
+from fastlb.native.linux cimport iovec, sock_filter, sockaddr_storage, socklen_t
 
 
 cdef extern from "atomics.h" nogil:
@@ -111,12 +111,21 @@ cdef enum:
     EVENT_ACCEPT_PAUSED
     EVENT_ACCEPT_RESUMED
     EVENT_BUFFERS_FULL
+    EVENT_BACKEND_ERROR
+
+# settings_t.eject_errors: which statuses of a backend count as failures; see model.config.
+cdef enum:
+    EJECT_OFF
+    EJECT_GATEWAY
+    EJECT_ALL
 
 # letter_t.kind
 cdef enum:
     LETTER_LISTEN     # value: descriptor; role: ROLE_HTTP_CLIENT or ROLE_TCP_CLIENT, and LISTEN_PROXIED
     LETTER_PURGE      # close idle connections to backends that are not in the plan
-    LETTER_DRAIN
+    LETTER_END        # end exchanges; value: slot of their backend; role: who ends them
+    LETTER_DEAF       # a drain begins: let no new client in
+    LETTER_DRAIN      # and close what is idle
     LETTER_STOP
     LETTER_PAUSE
 
@@ -154,6 +163,7 @@ cdef enum:
     BACKENDS_CHUNK = 1024
     MAILBOX_LETTERS = 64
     WORKERS_LIMIT = 64
+    FILTER_STEPS = 5
     EVENTS_PER_TURN = 256
     SLAB_CHUNK = 128
 
@@ -224,7 +234,8 @@ cdef struct record_t:
     uint64_t start_ns        # CLOCK_MONOTONIC
     uint64_t bytes_in
     uint64_t bytes_out
-    int32_t slot
+    int32_t slot             # the last backend tried
+    int32_t slot_before      # the one tried before it, -1 if none
     int32_t queue_us
     int32_t connect_us
     int32_t first_byte_us
@@ -389,6 +400,7 @@ cdef struct settings_t:
     uint64_t buffer_bytes        # of one worker; 0 = no limit
     uint32_t queue_depth
     uint32_t access_on
+    uint32_t eject_errors
     uint32_t workers
     uint64_t connections_max
     int wake_fds[WORKERS_LIMIT]  # the eventfd of every worker
@@ -398,6 +410,7 @@ cdef struct settings_t:
     char via10[96]               # the Via field, ready to be copied
     char via11[96]
     uint32_t via_len
+    sock_filter no_syn[FILTER_STEPS]     # see model/handshake.py
 
 # OWNER: its thread, while it runs.
 cdef struct worker_t:
@@ -436,5 +449,7 @@ cdef struct worker_t:
     uint32_t paused              # SHARED: standing still so that its objects can be counted
     uint32_t resume              # SHARED
     uint32_t accept_paused
+    uint32_t closing             # the listeners go once their accept queues are empty
+    uint32_t listening           # SHARED: listeners still open
     uint32_t* log_armed          # SHARED: the control plane sleeps and wants to be woken
     int log_fd                   # its eventfd

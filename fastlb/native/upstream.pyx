@@ -73,7 +73,7 @@ cdef void upstream_give(worker_t* worker, connection_t* conn) noexcept nogil:
     """Keep a connection whose exchange ended well. Closed instead if it has anything to say."""
     cdef idle_list_t* idle = idle_of(worker, conn.backend.slot)
     conn.exchange = NULL
-    if idle == NULL or idle.count >= IDLE_MAX or not flag_read(&conn.backend.eligible) or worker.draining \
+    if idle == NULL or idle.count >= IDLE_MAX or not flag_read(&conn.backend.eligible) or worker.closing \
             or flag_read(&conn.backend.proxy_version) \
             or conn.inbox != NULL or conn.outbox != NULL \
             or (conn.flags & CONN_READABLE and not connection_quiet(conn)):

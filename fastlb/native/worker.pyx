@@ -12,7 +12,7 @@ from fastlb.native.connection cimport connection_close, connection_linger_read, 
 from fastlb.native.exchange cimport exchange_next_ready, exchange_phase_letter
 from fastlb.native.http1 cimport head_t
 from fastlb.native.http_client cimport (
-    http_client_event, http_drain_idle, http_granted, http_resume, http_timeout,
+    http_backend_out, http_client_event, http_drain_idle, http_granted, http_resume, http_timeout,
     http_upstream_event,
 )
 from fastlb.native.http_exchange cimport http_abort
@@ -20,7 +20,9 @@ from fastlb.native.linux cimport (
     CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN,
     clock_ns, close, epoll_create1, epoll_ctl, epoll_event, call_epoll_wait, eventfd,
 )
-from fastlb.native.listener cimport listener_accept, listener_close, listener_open, listener_resume
+from fastlb.native.listener cimport (
+    listener_accept, listener_close, listener_deafen, listener_open, listener_resume,
+)
 from fastlb.native.mailbox cimport mailbox_take, wake_seen
 from fastlb.native.proxied cimport proxied_event, proxied_timeout
 from fastlb.native.slab cimport slab_at, slab_free, slab_init
@@ -29,11 +31,11 @@ from fastlb.native.tcp_exchange cimport (
 )
 from fastlb.native.timers cimport timer_arm, timer_cancel, timer_expired, timer_next_ns
 from fastlb.native.types cimport (
-    CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE,
-    LETTER_PURGE, LETTER_STOP, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER, ROLE_PROXIED,
-    ROLE_TCP_CLIENT, ROLE_UPSTREAM, SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT, TIMER_LINGER,
-    TIMER_POOL, X_HTTP, connection_t, event_t, exchange_t, flag_read, flag_write, letter_t,
-    record_t, settings_t, waiter_t, worker_t,
+    CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DEAF, LETTER_DRAIN, LETTER_END, LETTER_LISTEN,
+    LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, PHASE_HEAD, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER,
+    ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, ROLE_UPSTREAM, SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT,
+    TIMER_LINGER, TIMER_POOL, X_COUNTED, X_HTTP, connection_t, event_t, exchange_t, flag_read,
+    flag_write, letter_t, record_t, settings_t, waiter_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_forget, upstream_purge
 
@@ -237,6 +239,10 @@ cdef void read_letters(worker_t* worker) noexcept nogil:
             listener_open(worker, letter.value, letter.role)
         elif letter.kind == LETTER_PURGE:
             upstream_purge(worker, False)
+        elif letter.kind == LETTER_END:
+            end_exchanges(worker, <uint32_t> letter.value, <char> letter.role)
+        elif letter.kind == LETTER_DEAF:
+            deafen(worker)
         elif letter.kind == LETTER_DRAIN:
             drain(worker)
         elif letter.kind == LETTER_STOP:
@@ -254,16 +260,42 @@ cdef void stand_still(worker_t* worker) noexcept nogil:
     flag_write(&worker.paused, 0)
 
 
-cdef void drain(worker_t* worker) noexcept nogil:
-    """Accept what waits, then nothing more; idle connections close, the others after their answer."""
+cdef void end_exchanges(worker_t* worker, uint32_t slot, char who) noexcept nogil:
+    """End what has a connection to this backend; what is connecting finds out by itself."""
+    cdef uint32_t i
+    cdef exchange_t* exchange
+    for i in range(worker.exchanges.chunk_count * SLAB_CHUNK):
+        exchange = <exchange_t*> slab_at(&worker.exchanges, i)
+        if exchange.client == NULL or not exchange.flags & X_COUNTED or exchange.backend.slot != slot:
+            continue
+        if exchange.phase < PHASE_HEAD:
+            continue
+        if exchange.flags & X_HTTP:
+            http_backend_out(worker, exchange, who)
+        else:
+            tcp_abort(worker, exchange, who, exchange_phase_letter(exchange))
+
+
+cdef void deafen(worker_t* worker) noexcept nogil:
+    """A drain begins: every answer says close, and only who is connecting already gets in."""
     cdef uint32_t i
     cdef connection_t* conn
     worker.draining = True
     for i in range(worker.connections.chunk_count * SLAB_CHUNK):
         conn = <connection_t*> slab_at(&worker.connections, i)
         if conn.role == ROLE_LISTENER:
+            listener_deafen(worker, conn)
+
+
+cdef void drain(worker_t* worker) noexcept nogil:
+    """Accept what waits, then nothing more; idle connections close, the others after their answer."""
+    cdef uint32_t i
+    cdef connection_t* conn
+    worker.closing = True
+    for i in range(worker.connections.chunk_count * SLAB_CHUNK):
+        conn = <connection_t*> slab_at(&worker.connections, i)
+        if conn.role == ROLE_LISTENER:
             listener_accept(worker, conn)
-            listener_close(worker, conn)
     upstream_purge(worker, True)
     for i in range(worker.connections.chunk_count * SLAB_CHUNK):
         conn = <connection_t*> slab_at(&worker.connections, i)

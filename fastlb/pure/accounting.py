@@ -45,6 +45,7 @@ class Record:
         "started_s",
         "status",
         "target",
+        "tried",
         "tries",
         "unanswered",
         "waited_ns",
@@ -68,6 +69,7 @@ class Record:
         self.connected_ns = 0
         self.first_byte_ns = 0
         self.tries = 0
+        self.tried: list[str] = []  # labels
         self.in_flight = 0
 
     def values(self, code: str) -> tuple[object, ...]:
@@ -88,6 +90,7 @@ class Record:
             self._since_pick_us(self.first_byte_ns),
             (now_ns - self.started_ns) // 1000,
             self.tries,
+            self.tried,
             self.in_flight,
             code,
         )
@@ -101,8 +104,14 @@ def access_line(record: Record, code: str, log_format: LogFormat) -> bytes:
     values = record.values(code)
     if log_format is LogFormat.JSON:
         return _dumps(dict(zip(_NAMES, values, strict=True))) + b"\n"
-    text = " ".join("-" if value is None else str(value) for value in values)
+    text = " ".join(map(_text, values))
     return text.encode("latin-1", "backslashreplace") + b"\n"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        value = ",".join(value) or None
+    return "-" if value is None else str(value)
 
 
 class Accounts:

@@ -6,6 +6,7 @@ round-robin and random policies; and the queue of exchanges that wait for a back
 """
 
 import secrets
+import threading
 from collections.abc import Callable, Collection
 from functools import cmp_to_key
 
@@ -304,10 +305,11 @@ class Balancer:
 
 
 class LeastLoaded(Balancer):
-    """A balancer over slots 0..n-1 with a plan of its own."""
+    """A balancer over slots 0..n-1 with a plan of its own; thread-safe, as programs expect of it."""
 
     def __init__(self, weights: Collection[int], max_conns: Collection[int] = ()) -> None:
         super().__init__()
+        self._lock = threading.Lock()
         self._weights = list(weights)
         self._drained: set[int] = set()
         limits = list(max_conns) or [0] * len(self._weights)
@@ -321,6 +323,16 @@ class LeastLoaded(Balancer):
         for slot, weight in enumerate(self._weights):
             if weight == 0:
                 self._settle(slot)
+
+    def acquire(self, tried: Collection[int] = ()) -> int:
+        """See Balancer.acquire."""
+        with self._lock:
+            return super().acquire(tried)
+
+    def release(self, slot: int) -> None:
+        """See Balancer.release."""
+        with self._lock:
+            super().release(slot)
 
     def drain(self, slot: int) -> None:
         """Pick it no more; what is in flight stays counted. O(log n)."""
@@ -349,17 +361,18 @@ class LeastLoaded(Balancer):
 
     def _settle(self, slot: int) -> None:
         """Bring the heap up to date with the weight and the state of a slot."""
-        node = self._nodes[slot]
-        node.weight = self._weights[slot] or node.weight
-        node.listed = self._weights[slot] > 0 and slot not in self._drained
-        if not node.listed or node.full:
-            if node.position != _OUT:
-                self._take_out(node)
-        elif node.position == _OUT:
-            self._put_in(node)
-        else:
-            self._sift_up(node, node.position)
-            self._sift_down(node, node.position)
+        with self._lock:
+            node = self._nodes[slot]
+            node.weight = self._weights[slot] or node.weight
+            node.listed = self._weights[slot] > 0 and slot not in self._drained
+            if not node.listed or node.full:
+                if node.position != _OUT:
+                    self._take_out(node)
+            elif node.position == _OUT:
+                self._put_in(node)
+            else:
+                self._sift_up(node, node.position)
+                self._sift_down(node, node.position)
 
     def _known(self, slot: int) -> None:
         if not 0 <= slot < len(self._weights):

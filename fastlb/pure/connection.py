@@ -77,6 +77,16 @@ class Connection(asyncio.Protocol):
         """Close now; what is buffered is lost."""
         self.transport.abort()
 
+    def has_unread(self) -> bool:
+        """True if something has arrived, be it the end, that the loop has not told yet."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def was_reset(self) -> bool:
         """True if the peer has reset the connection since this was last asked (SO_ERROR, socket(7))."""
         try:

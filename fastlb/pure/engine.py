@@ -8,12 +8,16 @@ from typing import ClassVar
 from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.events import Event
+from fastlb.model.handshake import HANDSHAKE_S
 from fastlb.model.ledger import BackendCounts, Ledger, Verification
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
 from fastlb.pure.exchange import NO_SLOT
 from fastlb.pure.listener import Listener
 from fastlb.pure.worker import Worker
+
+# Between two looks at an accept queue that waits for room.
+_EMPTYING_S = 0.001
 
 
 class PureEngine:
@@ -45,6 +49,10 @@ class PureEngine:
         """Use `plan` from the next pick on."""
         self._here.publish(plan)
 
+    def end_exchanges(self, slot: int, who: str) -> None:
+        """End what has a connection to the backend of `slot`."""
+        self._here.end_exchanges(slot, who)
+
     def open_listener(self, sock: socket.socket, mode: Mode, proxy_protocol: bool = False) -> None:
         """Accept from a duplicate of a listening socket."""
         listener = Listener(self._here, sock.dup(), mode, proxy_protocol)
@@ -53,12 +61,20 @@ class PureEngine:
 
     async def drain(self, timeout_s: float) -> bool:
         """Accept what waits, close idle clients, let open exchanges finish."""
-        listeners, self._listeners = self._listeners, []
-        self._here.on_room.clear()
-        await asyncio.gather(*(listener.drain() for listener in listeners))
-        self._here.drain()
-        await self._here.wait_quiet(timeout_s)
-        return not self._here.exchanges
+        worker = self._here
+        until_s = worker.loop.time() + timeout_s
+        worker.draining = True
+        for listener in self._listeners:
+            listener.deafen()
+        await asyncio.sleep(min(HANDSHAKE_S, timeout_s))
+        worker.on_room.clear()
+        worker.drain()
+        while not all(listener.emptied() for listener in self._listeners):
+            if worker.loop.time() >= until_s:
+                return False
+            await asyncio.sleep(_EMPTYING_S)
+        await worker.wait_quiet(max(0.0, until_s - worker.loop.time()))
+        return not worker.exchanges
 
     async def stop(self) -> None:
         """End at once: what is still open is reset, with code K. Idempotent."""

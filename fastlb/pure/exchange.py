@@ -58,6 +58,10 @@ class Exchange:
         """The ends of the client's connection."""
         raise NotImplementedError
 
+    def backend_out(self, who: str) -> None:
+        """Its backend must not be used any longer: end what has a connection to it."""
+        raise NotImplementedError
+
     # --- pick and queue ---------------------------------------------------------------------
 
     def pick(self) -> None:
@@ -106,6 +110,7 @@ class Exchange:
         record.picked_ns = time.monotonic_ns()
         record.waited_ns = max(record.waited_ns, 0)
         record.backend = backend.label
+        record.tried.append(backend.label)
         record.in_flight = self.worker.balancer.in_flight(slot)
         self._reach(backend)
 

@@ -24,8 +24,8 @@ _LINGER_S = 2.0
 _IDLE_LINGER_S = 0.5
 # What a client may send ahead of its next turn before we stop reading.
 _HELD_MAX_BYTES = 16_384
-# A connection that was accepted in the moment of the drain has sent its request, or soon will.
-_FRESH_S = 1.0
+# In a drain: a connection that was just accepted, or was told to stay, has sent a request or soon will.
+_LAST_REQUEST_S = 2.0
 
 
 class HttpClient(Requester):
@@ -55,7 +55,7 @@ class HttpClient(Requester):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.deadline.set(_FRESH_S if self._worker.draining else self._worker.timeouts.idle_s)
+        self.deadline.set(_LAST_REQUEST_S if self._worker.draining else self._worker.timeouts.idle_s)
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class HttpClient(Requester):
         self._user = None
         if self.lost or self.transport.is_closing():
             return
-        if keep and not self._worker.draining:
+        if keep:
             self._advance()
         elif linger or self._worker.draining:
             self._linger()
@@ -99,7 +99,8 @@ class HttpClient(Requester):
             return
         self.resume()
         if not self._buffer:
-            self.deadline.set(self._worker.timeouts.between_requests_s)
+            waited_s = self._worker.timeouts.between_requests_s
+            self.deadline.set(_LAST_REQUEST_S if self._worker.draining else waited_s)
 
     def _open_exchange(self) -> bool:
         """Parse a head and start its exchange. False if there is no whole head."""
@@ -162,8 +163,8 @@ class HttpClient(Requester):
         """Close if nothing is going on; a request under way gets its answer and then the end."""
         if self._user is not None or self._closing or self._started_ns:
             return
-        if self._fresh:
-            self.deadline.set(_FRESH_S)
+        if self._fresh or self.has_unread():
+            self.deadline.set(_LAST_REQUEST_S)
         else:
             self._linger(_IDLE_LINGER_S)
 

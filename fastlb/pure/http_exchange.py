@@ -37,6 +37,7 @@ class HttpExchange(Answering):
         "_received",
         "_resent",
         "_response_body",
+        "_tunnel",
     )
 
     def __init__(self, worker: Worker, client: Requester, request: ParsedRequest, record: Record) -> None:
@@ -45,6 +46,7 @@ class HttpExchange(Answering):
         self._received = False  # any byte of a response
         self._head = b""  # the beginning of a response head
         self._response_body: ResponseBody | None = None
+        self._tunnel: Relay | None = None
         self._keep = False  # the client connection, after the response
         self._complete = False  # the whole response was received; the client may not have it all
         self._finished = False  # and it has; only the rest of the upload is missing
@@ -233,7 +235,10 @@ class HttpExchange(Answering):
         """Decide how the response is framed for this client, and build its head."""
         request = self._request
         assert self.backend is not None
-        self.backend.failed_in_a_row = 0
+        if self.worker.config.eject_errors.counts(response.status):
+            self.worker.failed(self.backend, EventKind.BACKEND_ERROR, 0)
+        else:
+            self.backend.failed_in_a_row = 0
         self._response = response
         self._response_body = body = ResponseBody(response, request.version)
         self._keep = request.keep_alive and self._body.done and not self.worker.draining and body.delimited
@@ -314,7 +319,7 @@ class HttpExchange(Answering):
         self.record.status = 101
         self._to_client(response_head(response))
         timeouts = self.worker.timeouts
-        relay = upstream.user = Relay(
+        self._tunnel = relay = upstream.user = Relay(
             self._client,
             upstream,
             record=self.record,
@@ -411,6 +416,13 @@ class HttpExchange(Answering):
     def kill(self) -> None:
         """The engine stops."""
         self._break("K" + self._phase)
+
+    def backend_out(self, who: str) -> None:
+        """Answer, or cut an answer off that has begun; one that is complete still reaches the client."""
+        if self._tunnel is not None:
+            self._tunnel.kill(who)
+        elif not self._complete and not self.waiting_phase:
+            self._answer(502, who + self._phase)
 
     def _touch(self) -> None:
         """Something moved: set the time-out of what is waited for now."""

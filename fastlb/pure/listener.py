@@ -5,12 +5,17 @@ socket stays readable and a loop that goes on asking would spin; ECONNABORTED an
 errors of Linux only concern the connection that was not accepted.
 """
 
+import array
 import asyncio
 import errno
 import socket
+import struct
+import sys
+from contextlib import suppress
 
 from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
+from fastlb.model.handshake import NO_SYN_PROGRAM, SO_ATTACH_FILTER
 from fastlb.pure.http_client import HttpClient
 from fastlb.pure.peer import Peer, accepted_peer
 from fastlb.pure.proxied import ProxiedClient, refuse_untrusted
@@ -21,6 +26,8 @@ _FULL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 _PAUSE_S = 0.1
 # Connections accepted in one turn of the loop, so that open ones are served in between.
 _BURST = 64
+# The kernel is given its address, so it has to stay where it is.
+_NO_SYN = array.array("B", b"".join(struct.pack("HBBI", *step) for step in NO_SYN_PROGRAM))
 
 
 class Listener:
@@ -43,13 +50,23 @@ class Listener:
         self._pause()
         self._sock.close()
 
-    async def drain(self) -> None:
-        """Accept what waits in the queue, then close."""
-        while self._accept_burst():  # noqa: ASYNC110 - lets the loop work between two bursts
-            await asyncio.sleep(0)
-        self.close()
-        if self._starting:
-            await asyncio.wait(self._starting)
+    def deafen(self) -> None:
+        """Let no new client begin: see model/handshake.py. Without it a drain is only less gentle."""
+        if sys.platform != "linux":
+            return
+        with suppress(OSError):
+            address, _ = _NO_SYN.buffer_info()
+            program = struct.pack("HP", len(NO_SYN_PROGRAM), address)
+            self._sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+    def emptied(self) -> bool:
+        """Accept of what waits in the queue as much as there is room for. Once nothing waits: close.
+
+        Returns: True if it is closed.
+        """
+        if self._sock.fileno() != -1 and self._accept_burst():
+            self.close()
+        return self._sock.fileno() == -1
 
     async def stop(self) -> None:
         """Close, and end what was being accepted."""
@@ -81,7 +98,7 @@ class Listener:
             self._retry = None
 
     def _accept_burst(self) -> bool:
-        """Accept some. True if there may be more."""
+        """Accept some. True if nobody waits any more."""
         worker = self._worker
         limit = worker.limits.connections
         for _ in range(_BURST):
@@ -90,8 +107,8 @@ class Listener:
                 return False
             try:
                 sock, peer = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return False
+            except BlockingIOError:
+                return True
             except OSError as error:
                 if error.errno not in _FULL_ERRNOS:
                     continue
@@ -102,7 +119,7 @@ class Listener:
                 self._out_of_room = False
                 worker.accounts.event(EventKind.ACCEPT_RESUMED)
             self._open(sock, peer)
-        return True
+        return False
 
     def _no_room(self, error: int) -> None:
         self._pause()

@@ -88,9 +88,9 @@ class Relay:
         self._client.abort()
         self._upstream.abort()
 
-    def kill(self) -> None:
+    def kill(self, who: str = "K") -> None:
         """Reset both sides."""
-        self._reset("KD")
+        self._reset(who + "D")
 
     def _reset(self, code: str) -> None:
         self._code = code

@@ -89,6 +89,11 @@ class TcpExchange(Exchange):
         else:
             self.end("K" + self.waiting_phase)
 
+    def backend_out(self, who: str) -> None:
+        """Reset what is open; who is still connecting finds out by itself."""
+        if self._relay is not None:
+            self._relay.kill(who)
+
     def end(self, code: str) -> None:
         self._deadline.cancel()
         super().end(code)

@@ -192,15 +192,7 @@ class UpstreamConnection(Connection):
 
     def is_quiet(self) -> bool:
         """True if the peer has neither said anything nor closed since the last exchange."""
-        if self.lost or self.eof or self.transport.is_closing():
-            return False
-        try:
-            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return not (self.lost or self.eof or self.transport.is_closing() or self.has_unread())
 
     def data_received(self, data: bytes) -> None:
         self.backend.bytes_in += len(data)

@@ -35,6 +35,9 @@ class Counted(Protocol):
     slot: int
     record: Record
 
+    def backend_out(self, who: str) -> None:
+        """Its backend must not be used any longer: end, with `who` and the phase as code."""
+
 
 def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
@@ -92,6 +95,12 @@ class Worker:
             backend.pooling = False
             backend.close_idle()
             self._forget_if_unused(backend)
+
+    def end_exchanges(self, slot: int, who: str) -> None:
+        """See Engine.end_exchanges."""
+        for exchange in tuple(self.exchanges):
+            if exchange.slot == slot:
+                exchange.backend_out(who)
 
     def publish(self, plan: Plan) -> None:
         """See Engine.publish."""
@@ -167,7 +176,6 @@ class Worker:
 
     def drain(self) -> None:
         """Close idle clients; the others follow after their exchange."""
-        self.draining = True
         for client in tuple(self.clients):
             client.drain()
 

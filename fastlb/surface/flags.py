@@ -123,6 +123,28 @@ FLAGS = (
         topic=Topic.HEALTH,
         help="No health checks. Failed connections still take a backend out for a while.",
     ),
+    Flag(
+        name="--all-down",
+        topic=Topic.HEALTH,
+        metavar="fail|panic",
+        default="fail",
+        help="With every backend down, backups included: 503, or balance over all of them all the same.",
+    ),
+    Flag(
+        name="--on-down",
+        topic=Topic.HEALTH,
+        metavar="keep|close",
+        default="keep",
+        help="The open exchanges of a backend whose checks fail: keep or close them.",
+    ),
+    Flag(
+        name="--eject-errors",
+        topic=Topic.HEALTH,
+        metavar="off|gateway|all",
+        default="off",
+        help="Server errors that count like a failed connection. gateway: 502, 503, 504. "
+        "all: every 5xx but 501 and 505.",
+    ),
     _duration("--connect-timeout", "3s", "Connecting to one backend."),
     _duration("--header-timeout", "10s", "From the first byte of a request to the end of its head."),
     _duration("--idle-timeout", "1m", "A client that sends nothing. Default in tcp mode: 1h."),

@@ -7,13 +7,16 @@ from enum import Enum
 from typing import TypeVar
 
 from fastlb.model.config import (
+    AllDown,
     BackendConfig,
     Config,
+    EjectErrors,
     EngineChoice,
     ListenerConfig,
     LogConfig,
     LogFormat,
     Mode,
+    OnDown,
     Policy,
     ProbeConfig,
     StatusRange,
@@ -41,11 +44,14 @@ _CHECK_FLAGS = (
     "--check-timeout",
     "--rise",
     "--fall",
+    "--all-down",
+    "--on-down",
 )
 _HTTP_ONLY_FLAGS = (
     "--check-path",
     "--check-host",
     "--check-expect",
+    "--eject-errors",
     "--header-timeout",
     "--keepalive-timeout",
     "--response-timeout",
@@ -135,6 +141,9 @@ def read_settings(typed: Typed, *, cpus: int) -> Config:
             listeners=listeners,
             backends=backends,
             policy=_choice(Policy, "--policy", typed),
+            all_down=_choice(AllDown, "--all-down", typed),
+            on_down=_choice(OnDown, "--on-down", typed),
+            eject_errors=_choice(EjectErrors, "--eject-errors", typed),
             engine=_choice(EngineChoice, "--engine", typed),
             workers=_workers(typed, cpus),
             probe=_probe(typed),

@@ -1,5 +1,6 @@
 """The heap against a list that is searched from end to end, over any sequence of operations."""
 
+import sys
 import threading
 
 import hypothesis.strategies as st
@@ -78,10 +79,15 @@ def test_threads_share_one_exact_count(engine):
         heap.churn(5000 if engine.name == "native" else 100)
 
     threads = [threading.Thread(target=hammer) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(usual_s)
 
     heap.verify()
     assert not wrong

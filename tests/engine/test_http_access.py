@@ -1,11 +1,14 @@
 """The access line of an exchange, field by field, in both formats."""
 
+import json
 import re
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
 from fastlb.model.config import LogFormat
 from fastlb.model.ledger import ACCESS_FIELDS
-from support.backend import OK, answering
+from support.backend import OK, answering, refused_address
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -210,3 +213,40 @@ def test_label_of_any_length_is_written_whole(balance, backend):
         client.response()
 
     assert [line["backend"] for line in running.lines(3)] == [label] * 3
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_backends_tried_are_listed_in_order(balance, backend, log_format):
+    """The last one alone does not say whom a slow request has to thank for."""
+    answers = backend(answering(OK))
+    with refused_address() as refuses:
+        running = balance(refuses, answers, log_format=log_format)
+        client = running.connect()
+        client.send(GET)
+        client.response()
+        running.keep_only(1)
+        client.send(GET)
+        client.response()
+        first, second = running.raw_lines(2)
+
+    if log_format is LogFormat.JSON:
+        assert json.loads(first)["tried"] == [str(refuses), answers.label]
+        assert json.loads(second)["tried"] == [answers.label]
+    else:
+        assert first.split()[-3].decode() == f"{refuses},{answers.label}"
+        assert second.split()[-3].decode() == answers.label
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_nobody_tried_is_an_empty_list(balance, backend, log_format):
+    """A request that was refused met no backend."""
+    running = balance(backend(answering(OK)), log_format=log_format)
+    client = running.connect()
+    client.send(b"NONSENSE\r\n\r\n")
+    client.response()
+    (line,) = running.raw_lines(1)
+
+    if log_format is LogFormat.JSON:
+        assert json.loads(line)["tried"] == []
+    else:
+        assert line.split()[-3] == b"-"

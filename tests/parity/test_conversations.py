@@ -14,7 +14,7 @@ GET_10 = b"GET / HTTP/1.0\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 # What may differ between two runs of one engine.
-OF_THE_RUN = ("time", "client", "backend", "queue_us", "connect_us", "first_byte_us", "total_us")
+OF_THE_RUN = ("time", "client", "backend", "tried", "queue_us", "connect_us", "first_byte_us", "total_us")
 
 REQUESTS = {
     "plain": GET + LAST,

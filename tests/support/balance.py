@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fastlb.model.address import Address
-from fastlb.model.config import EngineConfig, LogFormat, Mode, TimeoutConfig
+from fastlb.model.config import EjectErrors, EngineConfig, LogFormat, Mode, TimeoutConfig
 from fastlb.model.events import Event, EventKind
 from fastlb.model.ledger import Ledger, Verification
 from fastlb.model.limits import LimitConfig
@@ -58,6 +58,7 @@ class Balance:
         proxied: bool = False,
         trusted: Sequence[str] = (),
         proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
+        eject_errors: EjectErrors = EjectErrors.OFF,
     ) -> None:
         self._loop = loop
         self._lines: list[bytes] = []
@@ -75,6 +76,7 @@ class Balance:
                 access_format=log_format,
                 via=via,
                 trusted_proxies=parse_trusted_proxies(trusted),
+                eject_errors=eject_errors,
                 seed=1,
             )
         )
@@ -202,6 +204,10 @@ class Balance:
     def remove(self, slot: int) -> None:
         """Remove a backend that the plan does not name any more."""
         self._loop.call(lambda: self.engine.remove_backend(slot))
+
+    def end_exchanges(self, slot: int, who: str = "D") -> None:
+        """End what has a connection to a backend."""
+        self._loop.call(lambda: self.engine.end_exchanges(slot, who))
 
     def drain(self, timeout_s: float) -> bool:
         """Stop accepting and wait for open exchanges."""

@@ -22,6 +22,7 @@ class FakeEngine:
         self.config = config
         self.slots: dict[Address, int] = {}
         self.removed: list[int] = []
+        self.ended: list[tuple[int, str]] = []
         self.plans: list[Plan] = []
         self.in_flight: dict[int, int] = {}
         self.events: list[Event] = []
@@ -51,12 +52,16 @@ class FakeEngine:
     def publish(self, plan: Plan) -> None:
         self.plans.append(plan)
 
+    def end_exchanges(self, slot: int, who: str) -> None:
+        self.ended.append((slot, who))
+
     @property
     def picked(self) -> dict[int, int]:
         """Slots of the current plan with their max_conns."""
         return {entry.slot: entry.max_conns for entry in self.plans[-1].entries} if self.plans else {}
 
     def open_listener(self, sock: socket.socket, mode: Mode, proxy_protocol: bool = False) -> None:
+        assert self.plans, "clients would find nobody"
         self.listeners.append((sock.dup(), mode))
         self.proxied.append(proxy_protocol)
 

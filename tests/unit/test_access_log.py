@@ -82,6 +82,18 @@ def test_a_full_disk_is_said_once_and_the_lines_are_counted():
     ]
 
 
+def test_a_trouble_that_lasts_is_said_again_with_what_is_lost(monkeypatch):
+    """Whoever looks an hour later must see that it is not over."""
+    log = AccessLog("/dev/full")
+    log.write(b"one\ntwo\n")
+    wait_until(lambda: log._dropped)
+    assert len(reports(log)) == 1
+    monkeypatch.setattr("fastlb.control.access_log._REMIND_S", 0.0)
+
+    assert reports(log) == ["2 lines are lost so far: No space left on device"]
+    close(log)
+
+
 def test_recovery_is_said_with_what_was_lost(tmp_path, monkeypatch):
     """The disk has been cleaned up: whoever reads the log must know about the gap."""
     monkeypatch.setattr("fastlb.control.access_log._QUIET_S", 0.0)

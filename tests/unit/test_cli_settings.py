@@ -3,11 +3,14 @@
 import pytest
 
 from fastlb.model.config import (
+    AllDown,
     Config,
+    EjectErrors,
     EngineChoice,
     LogConfig,
     LogFormat,
     Mode,
+    OnDown,
     Policy,
     ProbeConfig,
     StatusRange,
@@ -50,6 +53,9 @@ def test_every_flag_reaches_the_configuration():
             "--check-timeout": "250ms",
             "--rise": "4",
             "--fall": "5",
+            "--all-down": "panic",
+            "--on-down": "close",
+            "--eject-errors": "gateway",
             "--connect-timeout": "11s",
             "--header-timeout": "12s",
             "--idle-timeout": "13s",
@@ -89,6 +95,8 @@ def test_every_flag_reaches_the_configuration():
         buffer_bytes=1_073_741_824,
         retry_percent=5,
     )
+    assert (config.all_down, config.on_down) == (AllDown.PANIC, OnDown.CLOSE)
+    assert config.eject_errors is EjectErrors.GATEWAY
     assert config.probe == ProbeConfig(
         path="/up",
         host="app.test",
@@ -173,6 +181,9 @@ def test_missing_address_is_named(missing):
     [
         ("--mode", "udp"),
         ("--policy", "leastconn"),
+        ("--all-down", "open"),
+        ("--on-down", "kill"),
+        ("--eject-errors", "500"),
         ("--engine", "fast"),
         ("--workers", "0"),
         ("--workers", "65"),

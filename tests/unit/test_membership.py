@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 from fakes import FakeClock, FakeEngine, Lines
 
-from fastlb.control.membership import Member, Membership
+from fastlb.control.member import Member
+from fastlb.control.membership import Membership
 from fastlb.model.address import Address
-from fastlb.model.config import BackendConfig, Policy, ProbeConfig
+from fastlb.model.config import AllDown, BackendConfig, OnDown, Policy, ProbeConfig
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import Event, EventKind
 from fastlb.model.plan import Pick
@@ -38,7 +39,14 @@ class Watched:
 class Pool:
     """A membership of backends a, b, c ... with everything around it faked."""
 
-    def __init__(self, *options: dict, policy: Policy = Policy.LEAST_CONN, **probe) -> None:
+    def __init__(
+        self,
+        *options: dict,
+        policy: Policy = Policy.LEAST_CONN,
+        all_down: AllDown = AllDown.FAIL,
+        on_down: OnDown = OnDown.KEEP,
+        **probe,
+    ) -> None:
         self.engine, self.clock, self.said, self.watched = FakeEngine(), FakeClock(), Lines(), Watched()
         self.all = Membership(
             self.engine,
@@ -47,6 +55,9 @@ class Pool:
             log=self.said.log,
             clock=self.clock,
             later=lambda publish: publish(),
+            all_down=all_down,
+            on_down=on_down,
+            drain_s=30,
         )
         self.all.watched_by(self.watched)
         for letter, option in zip("abcdefgh", options, strict=False):
@@ -190,6 +201,142 @@ def test_backups_are_used_only_while_every_primary_is_out():
     assert seen == ["a", "b", "a"]
 
 
+class TestAllDown:
+    """Nobody is up: refuse, or try everybody."""
+
+    def down(self, *options: dict, all_down: AllDown = AllDown.PANIC) -> Pool:
+        pool = Pool(*options, all_down=all_down, rise=1, fall=1)
+        pool.probe("abcdefgh"[: len(options)], PASS, FAIL)
+        return pool
+
+    def test_fail_refuses_everybody(self):
+        """The default: nobody is sent where nothing is known to work."""
+        pool = self.down({}, {}, all_down=AllDown.FAIL)
+
+        assert (pool.picked, pool.all.panicking) == ("", False)
+
+    def test_panic_balances_over_everybody(self):
+        """Probes may be wrong; and a try costs less than a refusal that is certain."""
+        pool = self.down({"weight": 3, "max_conns": 2}, {"backup": True})
+
+        assert (pool.picked, pool.all.panicking) == ("ab", True)
+        assert (pool.engine.plans[-1].entries[0].weight, pool.engine.picked[0]) == (3, 2)
+
+    def test_backups_come_before_panic(self):
+        """That is what they are for."""
+        pool = Pool({}, {"backup": True}, all_down=AllDown.PANIC, rise=1, fall=1)
+        pool.probe("ab", PASS)
+        pool.probe("a", FAIL)
+
+        assert (pool.picked, pool.all.panicking) == ("b", False)
+
+    def test_a_draining_backend_is_never_used_in_panic(self):
+        """Maintenance is no illness."""
+        pool = self.down({}, {})
+        pool.all.drain("a")
+
+        assert pool.picked == "b"
+
+    def test_panic_is_over_when_one_is_up(self):
+        """The plan is that one alone, without a slow start: there is nobody to help it."""
+        pool = self.down({}, {})
+        pool.probe("b", PASS)
+
+        assert (pool.picked, pool.all.panicking, pool.engine.picked) == ("b", False, {1: 0})
+
+    def test_its_begin_and_its_end_are_one_line_each(self):
+        """Whoever reads the log must see when health meant nothing."""
+        pool = self.down({}, {})
+        pool.probe("ab", FAIL)
+        pool.all.tick()
+        pool.probe("ab", PASS)
+
+        assert len(pool.said.about("warning", "panic: every backend is down")) == 1
+        assert len(pool.said.about("info", "panic is over")) == 1
+
+    def test_who_was_not_heard_of_yet_is_no_reason_to_panic(self):
+        """At start the first answers are a moment away."""
+        pool = Pool({}, {}, all_down=AllDown.PANIC)
+        pool.probe("a", FAIL)
+        before = pool.picked
+        pool.probe("b", FAIL)
+
+        assert (before, pool.picked) == ("", "ab")
+
+
+class TestOnDown:
+    """The open exchanges of a backend whose checks fail."""
+
+    def failing(self, **options) -> Pool:
+        pool = Pool({}, {}, rise=1, fall=2, **options)
+        pool.probe("ab", PASS)
+        pool.probe("a", FAIL, FAIL, FAIL)
+        return pool
+
+    def test_they_are_kept_by_default(self):
+        """A failing check says nothing of a request that is being answered."""
+        assert self.failing().engine.ended == []
+
+    def test_they_are_closed_once_if_the_user_says_so(self):
+        """With code D, when nobody can be sent there any more."""
+        pool = self.failing(on_down=OnDown.CLOSE)
+
+        assert (pool.engine.ended, pool.picked) == ([(0, "D")], "b")
+
+    def test_an_ejection_closes_nothing(self):
+        """What is open on it may be well; only checks say that it is down."""
+        pool = Pool({}, {}, on_down=OnDown.CLOSE, enabled=False)
+        pool.fail("a", 5)
+
+        assert (pool.picked, pool.engine.ended) == ("b", [])
+
+
+class TestDepartures:
+    """What is still open on a backend that was drained or removed, when its time is over."""
+
+    def leaving(self, how: str) -> Pool:
+        pool = Pool({}, {}, enabled=False)
+        pool.engine.in_flight = {0: 2, 1: 5}
+        getattr(pool.all, how)("a")
+        return pool
+
+    def after(self, pool: Pool, seconds: float) -> list[tuple[int, str]]:
+        pool.clock.time_s += seconds
+        pool.all.tick()
+        return pool.engine.ended
+
+    @pytest.mark.parametrize("how", ["drain", "remove"])
+    def test_it_is_ended_with_code_k(self, how):
+        """A WebSocket would keep a backend from being stopped for ever."""
+        pool = self.leaving(how)
+
+        assert self.after(pool, 29) == []
+        assert self.after(pool, 1) == [(0, "K")]
+        assert self.after(pool, 60) == [(0, "K")]
+        assert pool.said.about("exchanges ended at the end of", "backend=a", "exchanges=2")
+
+    def test_nothing_open_is_nothing_to_end(self):
+        """And nothing to say."""
+        pool = self.leaving("drain")
+        pool.engine.in_flight = {}
+
+        assert self.after(pool, 30) == []
+
+    def test_a_restored_backend_keeps_them(self):
+        """Its drain was called off."""
+        pool = self.leaving("drain")
+        pool.all.restore("a")
+
+        assert self.after(pool, 30) == []
+
+    def test_a_backend_that_is_added_again_keeps_them(self):
+        """The engine finds the same slot; or it has given the slot to another backend."""
+        pool = self.leaving("remove")
+        pool.add("a")
+
+        assert self.after(pool, 30) == []
+
+
 def test_weight_and_max_conns_reach_the_plan():
     """Otherwise the flags would do nothing."""
     pool = Pool({"weight": 3, "max_conns": 7}, policy=Policy.ROUND_ROBIN, enabled=False)
@@ -211,7 +358,20 @@ def test_a_backend_that_cannot_be_asked_in_time_is_taken_as_up():
     assert pool.said.about("backend up", "no probe could be finished in 3s")
 
 
-@pytest.mark.parametrize("kind", [EventKind.CONNECT_FAILED, EventKind.BACKEND_FAILED])
+def test_the_end_of_the_wait_at_the_start_opens_to_everybody_unknown():
+    """Who was heard of keeps what was said."""
+    pool = Pool({}, {}, {}, fall=1)
+    pool.probe("a", PASS)
+    pool.probe("b", FAIL)
+    pool.all.fail_open()
+
+    assert pool.picked == "ac"
+    assert pool.said.about("backend up", "backend=c", "no probe could be finished in time")
+
+
+@pytest.mark.parametrize(
+    "kind", [EventKind.CONNECT_FAILED, EventKind.BACKEND_FAILED, EventKind.BACKEND_ERROR]
+)
 def test_five_failures_in_a_row_in_traffic_eject_for_ten_seconds(kind):
     """Probes may pass while real traffic fails, or be off."""
     pool = Pool({}, {}, enabled=False)
@@ -237,6 +397,18 @@ def test_the_last_backend_in_rotation_is_never_ejected():
     assert pool.picked == "a"
 
 
+def test_an_ejection_ends_when_nobody_else_is_left():
+    """Whoever else was there has been drained: the ejected one is the last one now."""
+    pool = Pool({}, {}, {}, enabled=False)
+    pool.fail("a", 5)
+    pool.all.drain("b")
+    before = pool.picked
+    pool.all.remove("c")
+
+    assert (before, pool.picked) == ("c", "a")
+    assert pool.said.about("backend up", "backend=a", "nobody else is left")
+
+
 def test_not_more_than_half_the_pool_is_ejected():
     """When all fail at once the fault is elsewhere."""
     pool = Pool({}, {}, {}, {}, enabled=False)
@@ -255,6 +427,19 @@ def test_a_passing_probe_ends_an_ejection():
     pool.probe("a", PASS)
 
     assert (before, pool.picked) == ("b", "ab")
+
+
+def test_a_passing_probe_makes_up_for_the_failures_before_it():
+    """The engine's row goes on; one more failure is one, and not the sixth."""
+    pool = Pool({}, {})
+    pool.probe("ab", PASS)
+    pool.fail("a", 5)
+    pool.probe("a", PASS)
+    pool.fail("a", 6, 7, 8, 9)
+    before = pool.picked
+    pool.fail("a", 10)
+
+    assert (before, pool.picked) == ("ab", "b")
 
 
 def test_any_failure_in_traffic_brings_the_next_probe_forward():

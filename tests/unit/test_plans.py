@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from fastlb.balancing.eligible import Candidate, eligible
+from fastlb.balancing.eligible import Candidate, eligible, in_panic
 from fastlb.balancing.plans import build_plan
 from fastlb.model.config import Policy
 from fastlb.model.plan import Pick, PlanEntry
@@ -37,6 +37,18 @@ def test_a_backup_that_is_out_is_not_used_either():
 def test_primaries_out_of_rotation_are_left_out():
     """What is down, draining or ejected gets nothing new."""
     assert slots(Candidate(slot=0), Candidate(slot=1, in_rotation=False), Candidate(slot=2)) == [0, 2]
+
+
+def test_in_panic_all_but_the_draining_are_picked():
+    """Whoever was taken out by hand was taken out for a reason that no health can outweigh."""
+    down = {"in_rotation": False}
+    candidates = [
+        Candidate(slot=0, **down),
+        Candidate(slot=1, draining=True, **down),
+        Candidate(slot=2, backup=True, **down),
+    ]
+
+    assert [candidate.slot for candidate in in_panic(candidates)] == [0, 2]
 
 
 def test_least_conn_needs_no_table():

@@ -5,7 +5,7 @@ from random import Random
 
 from fakes import FakeClock, FakeEngine, Lines, settle
 
-from fastlb.control.membership import Member
+from fastlb.control.member import Member
 from fastlb.control.prober import PROBES_MAX, Prober
 from fastlb.model.address import Address
 from fastlb.model.config import BackendConfig

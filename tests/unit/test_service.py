@@ -111,6 +111,20 @@ def test_accepting_begins_after_the_first_round_of_probes(listening):
     run(look, config(listening(), listening()))
 
 
+def test_the_wait_for_the_first_probes_is_bounded_and_then_open_to_all(monkeypatch):
+    """More backends that hang than may be asked at once: clients are not refused for that."""
+
+    async def hang(member):
+        await asyncio.sleep(60)
+
+    async def look(supervisor):
+        assert len(supervisor.engine.plans[-1].entries) == 1
+
+    monkeypatch.setattr(service, "ask_by", lambda mode, probe: hang)
+    monkeypatch.setattr(service, "_FIRST_ROUND_SLACK_S", 0.0)
+    run(look, config(probe=ProbeConfig(timeout_s=0.05)))
+
+
 def test_the_port_is_bound_while_the_first_probes_are_under_way(monkeypatch):
     """Clients wait in the accept queue instead of being refused."""
 

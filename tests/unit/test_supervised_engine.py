@@ -9,24 +9,34 @@ from fakes import Lines, until
 from fastlb.control.service import Supervisor
 from fastlb.model.address import Address
 from fastlb.model.config import (
+    AllDown,
     BackendConfig,
     Config,
+    EjectErrors,
     EngineChoice,
     ListenerConfig,
     LogConfig,
     LogFormat,
+    OnDown,
     Policy,
     ProbeConfig,
+    TimeoutConfig,
 )
 from fastlb.model.limits import LimitConfig
 
 
 class Application:
-    """A backend that answers with its name, and can go away and come back."""
+    """A backend that answers with its name, and can go away and come back.
+
+    `status`: of its answers to clients. `ill`: its check fails. What asks for /hold is never answered.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.port = 0
+        self.status = 200
+        self.ill = False
+        self.held = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -48,9 +58,13 @@ class Application:
         self._writers.add(writer)
         try:
             while True:
-                await reader.readuntil(b"\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                if head.startswith(b"GET /hold "):
+                    self.held += 1
+                    continue
+                status = self.status if b"\r\nVia: " in head else 500 if self.ill else 200
                 body = self.name.encode()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -58,10 +72,10 @@ class Application:
             self._writers.discard(writer)
 
 
-async def get(supervisor: Supervisor) -> tuple[int, dict[str, str], str]:
+async def get(supervisor: Supervisor, path: str = "/") -> tuple[int, dict[str, str], str]:
     """Status, fields and body of a GET through the balancer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", supervisor.listeners[0].port)
-    writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    writer.write(b"GET %b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % path.encode())
     answer = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -161,6 +175,76 @@ def test_failed_connects_eject_where_no_probe_looks(engine):
     unlimited = LimitConfig(retry_percent=None)
     said = balanced(engine, test, probe=ProbeConfig(enabled=False), limits=unlimited)
     assert said.about("backend ejected", "backend=a", "connection refused")
+
+
+def test_in_panic_everybody_is_tried_and_it_is_over_when_one_is_well(engine):
+    """Checks that fail where the service does not: clients are served all the same."""
+
+    async def test(supervisor, applications):
+        for application in applications.values():
+            application.ill = True
+        await until(lambda: supervisor.membership.panicking)
+        assert await seen(supervisor) == "ab"
+        applications["b"].ill = False
+        await until(lambda: not supervisor.membership.panicking)
+        assert await seen(supervisor) == "b"
+
+    said = balanced(engine, test, all_down=AllDown.PANIC)
+    assert len(said.about("panic")) == 2
+
+
+async def holding(supervisor: Supervisor, application: Application) -> "asyncio.Task[tuple]":
+    """A request that its application will never answer."""
+    asked = asyncio.ensure_future(get(supervisor, "/hold"))
+    await until(lambda: application.held)
+    return asked
+
+
+def test_going_down_ends_open_exchanges_only_if_the_user_says_so(engine):
+    """--on-down close answers for a backend that fails its checks; keep waits for it."""
+
+    async def test(supervisor, applications):
+        application = applications["a"]
+        asked = await holding(supervisor, application)
+        application.ill = True
+        await until(lambda: supervisor.membership.member("a").status == "down")
+        if closing:
+            assert (await asked)[0] == 502
+        else:
+            assert (await get(supervisor))[0] == 503
+            assert not asked.done()
+            await application.stop()
+            assert (await asked)[0] == 502
+
+    for closing in (True, False):
+        balanced(engine, test, names="a", on_down=OnDown.CLOSE if closing else OnDown.KEEP)
+
+
+def test_what_is_open_on_a_drained_backend_ends_in_time(engine, monkeypatch):
+    """Somebody waits for it to be free."""
+    monkeypatch.setattr("fastlb.control.service._TICK_S", 0.01)
+
+    async def test(supervisor, applications):
+        asked = await holding(supervisor, applications["a"])
+        supervisor.membership.drain("a")
+        assert (await asked)[0] == 502
+
+    said = balanced(engine, test, names="a", timeouts=TimeoutConfig(drain_s=0.1))
+    assert said.about("exchanges ended", "backend=a", "exchanges=1")
+
+
+def test_server_errors_eject_if_the_user_says_so(engine):
+    """Five in a row, as with refused connections."""
+
+    async def test(supervisor, applications):
+        applications["a"].status = 503
+        while supervisor.membership.member("a").status == "up":
+            assert await seen(supervisor, 2) in ("b", "503b")
+        assert await seen(supervisor) == "b"
+
+    rules = {"probe": ProbeConfig(enabled=False), "eject_errors": EjectErrors.GATEWAY}
+    said = balanced(engine, test, **rules)
+    assert said.about("backend ejected", "backend=a", "5 exchanges failed in a row: server error")
 
 
 def test_membership_changes_at_run_time_reach_the_next_request(engine):

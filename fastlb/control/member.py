@@ -1,0 +1,41 @@
+"""What the control plane knows of one backend."""
+
+from dataclasses import dataclass, field
+
+from fastlb.health.passive import Ejection
+from fastlb.health.rise_fall import Health, State
+from fastlb.model.address import Address
+from fastlb.model.config import BackendConfig
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Member:
+    """A backend as the control plane knows it. Only Membership changes it."""
+
+    config: BackendConfig
+    address: Address  # numeric or UNIX
+    slot: int
+    added_s: float
+    health: Health = field(default_factory=Health)
+    ejection: Ejection = field(default_factory=Ejection)
+    draining: bool = False
+    recovered_s: float | None = None  # slow start since then
+
+    @property
+    def label(self) -> str:
+        """The name that log lines use."""
+        return self.config.label
+
+    @property
+    def status(self) -> str:
+        """`up`, `down`, `unknown`, `ejected` or `draining`."""
+        if self.draining:
+            return "draining"
+        if self.health.state is State.UP and self.ejection.until_s is not None:
+            return "ejected"
+        return self.health.state.value
+
+    @property
+    def in_rotation(self) -> bool:
+        """True if it may be picked (a backup: once every primary is out)."""
+        return self.status == "up"
