@@ -56,6 +56,7 @@ cdef inline buffer_t* buffer_take(worker_t* worker, size_t want_bytes) noexcept 
         buffer = <buffer_t*> malloc(sizeof(buffer_t) + cap)
         if buffer == NULL:
             return NULL
+        worker.buffers_made += 1
         buffer.size_class = size_class
         buffer.cap_bytes = cap
     buffer.next = NULL
@@ -74,6 +75,7 @@ cdef inline void buffer_give(worker_t* worker, buffer_t* buffer) noexcept nogil:
         kept = BUFFER_KEPT_WHOLE
     if worker.buffer_count[size_class] >= kept:
         free(buffer)
+        worker.buffers_made -= 1
         return
     buffer.next = worker.buffers[size_class]
     worker.buffers[size_class] = buffer

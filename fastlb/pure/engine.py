@@ -8,7 +8,7 @@ from typing import ClassVar
 from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.events import Event
-from fastlb.model.ledger import BackendCounts, Ledger, Verification
+from fastlb.model.ledger import BackendCounts, Holdings, Ledger, Verification
 from fastlb.model.plan import Plan
 from fastlb.pure.exchange import NO_SLOT
 from fastlb.pure.listener import Listener
@@ -118,11 +118,17 @@ class PureEngine:
         for exchange in worker.exchanges:
             if exchange.slot != NO_SLOT:
                 walked[exchange.slot] = walked.get(exchange.slot, 0) + 1
+        connections = len(worker.clients) + len(worker.roster.connections)
+        holdings = Holdings(
+            connections=connections + len(self._listeners), exchanges=len(worker.exchanges)
+        )
         return Verification(
             counted=worker.balancer.counted(),
             walked=walked,
             exchanges=len(worker.exchanges),
-            connections=len(worker.clients) + len(worker.roster.connections),
+            connections=connections,
+            taken=holdings,
+            found=holdings,
         )
 
     @property

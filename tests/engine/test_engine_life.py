@@ -12,6 +12,7 @@ from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import EventKind
+from fastlb.model.ledger import Holdings
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Plan, PlanEntry
 from support.backend import OK, answering, echo, gated, silent
@@ -420,6 +421,60 @@ def test_verify_counts_what_is_open(balance, backend):
     assert (seen.exchanges, seen.connections) == (1, 4)
     gate.set()
     held.response()
+
+
+def test_verify_agrees_while_much_is_under_way(balance, backend):
+    """What the slabs and pools gave out is what the live objects own, at every moment."""
+    size = 4 * 1024 * 1024
+    running = balance(backend(answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))))
+    clients = [running.connect(receive_buffer_bytes=16_384) for _ in range(4)]
+    for client in clients:
+        client.send(GET)
+    clients.append(running.connect())
+    clients[-1].send(GET[:-2])
+    for client in clients[:4]:
+        client.response_head()
+        seen = running.verify()
+        assert seen.exact, seen
+        assert seen.taken.exchanges == 4
+    clients[-1].send(b"\r\n")
+    for client in clients:
+        while len(client.unread) < size:
+            assert client.more()
+        assert running.verify().exact
+
+
+def test_everything_that_was_taken_is_given_back(balance, backend):
+    """When all clients have left and no backend is in the plan, only the listener is open."""
+    running = balance(backend(answering(OK)))
+    for request in (GET, GET[:-5], b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"):
+        client = running.connect()
+        client.send(request)
+        wait_until(lambda: running.verify().taken.connections >= 2)
+        client.close()
+    running.keep_only()
+    wait_until(lambda: running.verify().taken == Holdings(connections=1), "only the listener")
+    running.drain(5)
+
+    assert running.verify().taken == running.verify().found == Holdings()
+
+
+def test_verify_answers_while_the_engine_stops(engine, loop_thread, no_leaks):
+    """Workers that have ended already are not waited for."""
+    before = thread_count()
+    made = engine.Engine(EngineConfig(workers=2))
+    loop_thread.run(made.start(lambda: None))
+
+    async def verify_while_stopping():
+        stopping = asyncio.ensure_future(made.stop())
+        await asyncio.sleep(0)
+        while thread_count() > before and not stopping.done():
+            pass
+        seen = made.verify()
+        await stopping
+        return seen
+
+    assert loop_thread.run(verify_while_stopping()).exact
 
 
 def test_plan_weight_changes_at_once(balance, backend):
