@@ -14,7 +14,7 @@ MORE_FILES := ulimit -n "$$(ulimit -Hn)"
 # More arguments for the tool behind a target: make test ARGS='-k retry'
 ARGS :=
 
-.PHONY: help build run test lint bench wheels clean
+.PHONY: help build run test lint bench wheels sanitize clean
 
 help:
 	@echo "make run     build, then start the demo on http://127.0.0.1:8080/"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint    ruff, mypy, cython-lint, import-linter"
 	@echo "make bench   build, then measure beside HAProxy, nginx and Envoy"
 	@echo "make wheels  build sdist and wheels, and test each where it is installed"
+	@echo "make sanitize  run the engine tests under address, undefined-behaviour and thread sanitizers"
 	@echo "make clean   remove everything that was built, and .venv"
 
 build: $(VENV)/built
@@ -45,6 +46,9 @@ bench: build $(VENV)/has-bench
 
 wheels:
 	ci/wheels.sh
+
+sanitize: $(VENV)/has-build $(VENV)/has-test
+	PYTHON=$(PYTHON_IN) ci/sanitize.sh $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist wheelhouse fastlb.egg-info

@@ -23,6 +23,9 @@ def extensions() -> list[Extension]:
 
     compile_args = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O3", "-g0", "-fno-semantic-interposition"]
     link_args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+    if SANITIZE:
+        # Whole stacks in reports, and undefined behaviour ends the run as everything else does.
+        compile_args += ["-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
     macros = [("CYTHON_TRACE_NOGIL", "1")] if DEBUG else []
     modules = [
         Extension(
