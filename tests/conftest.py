@@ -29,6 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop of the control plane"
     )
+    parser.addoption("--soak-exchanges", type=int, default=3000, help="so many on each engine, at least")
+    parser.addoption("--soak-seconds", type=float, default=0.0, help="so long on each engine, at least")
+    parser.addoption("--soak-seed", type=int, default=1, help="which random numbers")
     parser.addoption("--workers", type=int, default=1, help="workers of engines whose test does not say")
 
 
