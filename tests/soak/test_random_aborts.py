@@ -1,7 +1,7 @@
 """Clients and backends that leave at random phases; at the end every count is exact.
 
-The suite runs --soak-exchanges of them on each engine. With --soak-seconds it goes on for so long
-in all, says each minute how it goes, and fails if the engine's memory grows after the warm-up.
+The suite runs some thousands on each engine. `make soak` goes on for minutes, says each minute how
+it goes, and fails if the engine's memory grows after the warm-up.
 """
 
 import multiprocessing
