@@ -17,7 +17,7 @@ EXCHANGES := 0
 # More arguments for the tool behind a target: make test ARGS='-k retry'
 ARGS :=
 
-.PHONY: help build run test lint bench soak wheels sanitize clean
+.PHONY: help build run test lint bench soak wheels sanitize coverage clean
 
 help:
 	@echo "make run     build, then start the demo on http://127.0.0.1:8080/"
@@ -25,8 +25,9 @@ help:
 	@echo "make lint    ruff, mypy, cython-lint, import-linter"
 	@echo "make bench   build, then measure beside HAProxy, nginx and Envoy"
 	@echo "make wheels  build sdist and wheels, and test each where it is installed"
-	@echo "make soak    build, then random aborts on each engine for SECONDS=300, with EXCHANGES=0 at least"
-	@echo "make sanitize  run the engine tests under address, undefined-behaviour and thread sanitizers"
+	@echo "make soak    build, then random aborts on each engine: at least SECONDS=300 and EXCHANGES=0"
+	@echo "make sanitize   run the engine tests with sanitizers for memory, behaviour and threads"
+	@echo "make coverage   run every test and say which lines and branches none goes through"
 	@echo "make clean   remove everything that was built, and .venv"
 
 build: $(VENV)/built
@@ -57,6 +58,9 @@ wheels:
 
 sanitize: $(VENV)/has-build $(VENV)/has-test
 	PYTHON=$(PYTHON_IN) ci/sanitize.sh $(ARGS)
+
+coverage: $(VENV)/has-build $(VENV)/has-coverage
+	PYTHON=$(PYTHON_IN) ci/coverage.sh $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist wheelhouse fastlb.egg-info
