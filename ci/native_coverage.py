@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 _PAGE = """<!doctype html><meta charset="utf-8"><title>{name}</title>
-<style>pre {{ margin: 0 }} .no {{ background: #fbb }} .part {{ background: #fea }} .yes {{ background: #dfd }}</style>
+<style>
+pre {{ margin: 0 }} .no {{ background: #fbb }} .part {{ background: #fea }} .yes {{ background: #dfd }}
+</style>
 <h1>{name}</h1>{lines}"""
 
 
@@ -47,9 +49,7 @@ class File:
     def partial(self) -> list[int]:
         """Lines that ran and never went one of their ways."""
         return sorted(
-            number
-            for number, ways in self.branches.items()
-            if self.lines[number] and not all(ways.values())
+            number for number, ways in self.branches.items() if self.lines[number] and not all(ways.values())
         )
 
     def branch_counts(self) -> tuple[int, int]:
@@ -68,7 +68,7 @@ def nogil_lines(source: Path) -> set[int]:
 def read(source: Path, build: Path) -> dict[str, File]:
     """Ask gcov about every module."""
     files: dict[str, File] = defaultdict(File)
-    for notes in sorted(build.rglob("*.gcda")):
+    for notes in sorted(build.resolve().rglob("*.gcda")):
         said = subprocess.run(
             ["gcov", "--json-format", "--stdout", "--branch-probabilities", notes],
             check=True,
@@ -102,32 +102,39 @@ def page(name: str, source: Path, file: File) -> str:
     for number, text in enumerate(source.read_text().splitlines(), 1):
         kind = "no" if number in missing else "part" if number in partial else "yes"
         kind = kind if number in file.lines else ""
-        lines.append(f'<pre class="{kind}">{number:5} {file.lines.get(number, ""):>9} {html.escape(text)}</pre>')
+        lines.append(
+            f'<pre class="{kind}">{number:5} {file.lines.get(number, ""):>9} {html.escape(text)}</pre>'
+        )
     return _PAGE.format(name=name, lines="\n".join(lines))
 
 
-def percent(some: int, total: int) -> str:
-    return f"{100 * some / total:5.1f} %" if total else "        "
+def row(name: str, lines: tuple[int, int], branches: tuple[int, int]) -> str:
+    """One line of the table; the counts are what was gone through, and all."""
+    cells = [f"{name:36}"]
+    for some, total in (lines, branches):
+        share = f"{100 * some / total:.1f} %" if total else ""
+        cells.append(f"{total:8} {share:>8}")
+    return " ".join(cells)
 
 
 def main(source: Path, build: Path, pages: Path) -> None:
     """Print the table and write the pages."""
     pages.mkdir(parents=True, exist_ok=True)
-    all_lines = all_run = all_branches = all_taken = 0
-    print(f"{'file':36} {'lines':>6} {'run':>8} {'branches':>9} {'taken':>8}")
+    all_lines, all_branches = [0, 0], [0, 0]
+    print(f"{'file':36}    lines      run branches    taken")
     for name, file in sorted(read(source, build).items()):
         missing = file.missing()
-        taken, branches = file.branch_counts()
-        run = len(file.lines) - len(missing)
-        print(f"{name:36} {len(file.lines):6} {percent(run, len(file.lines))} {branches:9} {percent(taken, branches)}")
+        lines, branches = (len(file.lines) - len(missing), len(file.lines)), file.branch_counts()
+        print(row(name, lines, branches))
         if missing:
             print(f"    never run: {ranges(missing, file.lines)}")
         if file.partial():
             print(f"    one way only: {', '.join(map(str, file.partial()))}")
         (pages / f"{Path(name).name}.html").write_text(page(name, source / name, file))
-        all_lines, all_run = all_lines + len(file.lines), all_run + run
-        all_branches, all_taken = all_branches + branches, all_taken + taken
-    print(f"{'all':36} {all_lines:6} {percent(all_run, all_lines)} {all_branches:9} {percent(all_taken, all_branches)}")
+        for at in range(2):
+            all_lines[at] += lines[at]
+            all_branches[at] += branches[at]
+    print(row("all", (all_lines[0], all_lines[1]), (all_branches[0], all_branches[1])))
 
 
 if __name__ == "__main__":

@@ -119,9 +119,7 @@ class PureEngine:
             if exchange.slot != NO_SLOT:
                 walked[exchange.slot] = walked.get(exchange.slot, 0) + 1
         connections = len(worker.clients) + len(worker.roster.connections)
-        holdings = Holdings(
-            connections=connections + len(self._listeners), exchanges=len(worker.exchanges)
-        )
+        holdings = Holdings(connections=connections + len(self._listeners), exchanges=len(worker.exchanges))
         return Verification(
             counted=worker.balancer.counted(),
             walked=walked,

@@ -137,6 +137,23 @@ def test_ipv6_works_on_both_sides(balance, backend, loop_thread):
     assert running.line()["client"] == f"[::1]:{port}"
 
 
+def test_ipv4_client_of_an_ipv6_socket_is_called_by_its_ipv4_address(balance, backend, loop_thread):
+    """The kernel says ::ffff:127.0.0.1 (ipv6(7)); nobody writes that in a list of addresses."""
+    running = balance(backend(answering(OK)))
+    with socket.socket(socket.AF_INET6) as listening:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind(("::ffff:127.0.0.1", 0))
+        listening.listen()
+        listening.setblocking(False)
+        loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
+        client = running.connect(listening.getsockname()[1])
+        client.send(GET)
+        client.response()
+        port = client.sock.getsockname()[1]
+
+    assert running.line()["client"] == f"127.0.0.1:{port}"
+
+
 def test_same_address_has_the_same_slot(balance, backend):
     """Re-adding finds the same object and its counts."""
     started = backend(answering(OK))
@@ -340,6 +357,61 @@ def test_stop_resets_sessions_and_tunnels(balance, backend):
     assert running.line()["code"] == "KD"
 
 
+def test_stop_closes_idle_connections_of_both_sides(balance, backend):
+    """Nothing is under way, so nothing is written down."""
+    ended = threading.Event()
+
+    def script(link):
+        while link.request() is not None:
+            link.send(OK)
+        ended.set()
+
+    running = balance(backend(script))
+    client = running.connect()
+    client.send(GET)
+    client.response()
+    running.lines(1)
+    running.stop()
+
+    assert client.ending() in ("fin", "rst")
+    assert ended.wait(5)
+    assert running.engine.take_access() == b""
+
+
+def test_pools_of_many_backends_are_used_again(balance, backend):
+    """Each backend has a pool of its own, however many there are."""
+    started = [backend(answering(OK)) for _ in range(20)]
+    running = balance(*started)
+    client = running.connect()
+    for _ in range(60):
+        client.send(GET)
+        client.response()
+
+    assert [len(one.links) for one in started] == [1] * 20
+
+
+def test_any_connection_may_leave_its_pool(balance, backend):
+    """The backend closes the one in the middle; the others are still used."""
+    gate = threading.Event()
+    started = backend(gated(gate))
+    running = balance(started)
+    clients = [running.connect() for _ in range(3)]
+    for n, client in enumerate(clients, 1):
+        client.send(GET)
+        running.wait_in_flight(n)
+    gate.set()
+    for client in clients:
+        client.response()
+    running.wait_in_flight(0)
+    started.link(1).shut()
+    wait_until(lambda: running.verify().connections == 5, "one connection less")
+    for client in clients:
+        client.send(GET)
+        client.response()
+
+    assert len(started.links) == 3
+
+
 def test_connection_limit_pauses_accepting(balance, backend):
     """At the limit the queue is the kernel's; below it, accepting goes on. Said once."""
     running = balance(backend(answering(OK)), limits=LimitConfig(connections=2))
@@ -426,7 +498,9 @@ def test_verify_counts_what_is_open(balance, backend):
 def test_verify_agrees_while_much_is_under_way(balance, backend):
     """What the slabs and pools gave out is what the live objects own, at every moment."""
     size = 4 * 1024 * 1024
-    running = balance(backend(answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))))
+    running = balance(
+        backend(answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)))
+    )
     clients = [running.connect(receive_buffer_bytes=16_384) for _ in range(4)]
     for client in clients:
         client.send(GET)

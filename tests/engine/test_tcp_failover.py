@@ -7,6 +7,7 @@ import pytest
 
 from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
+from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Plan
 from support.backend import echo
 from support.balance import PATIENT
@@ -131,6 +132,20 @@ def test_waiting_in_the_queue_ends_after_its_time(tcp, backend):
     assert second.ending() == "rst"
     assert running.line()["code"] == "sQ"
     first.close()
+
+
+def test_full_queue_is_a_reset_at_once(tcp, backend):
+    """A bounded queue: code PQ."""
+    running = tcp(backend(echo), max_conns=[1], limits=LimitConfig(queue_depth=1))
+    first = running.connect()
+    running.wait_in_flight(1)
+    second = running.connect()
+    wait_until(lambda: running.ledger().queued == 1, "one queued")
+
+    assert running.connect().ending() == "rst"
+    assert running.line()["code"] == "PQ"
+    first.close()
+    second.close()
 
 
 def test_failover_under_concurrency_loses_nobody(tcp, backend, refused):

@@ -202,6 +202,16 @@ def test_silent_half_closed_session_ends_after_its_time(tcp, backend):
         gate.set()
 
 
+def test_client_that_does_not_follow_a_finished_backend_ends_after_its_time(tcp, backend):
+    """The same the other way: the backend has said all, the client stays and says nothing."""
+    running = tcp(backend(lambda link: link.send(b"bye")), timeouts=replace(PATIENT, fin_s=0.2))
+    client = running.connect()
+
+    assert client.exactly(3) == b"bye"
+    assert client.ending() in ("fin", "rst")
+    assert running.line()["code"] == "cD"
+
+
 def test_idle_session_ends_after_its_time(tcp, backend):
     """Nobody spoke, nobody will."""
     running = tcp(backend(echo), timeouts=replace(PATIENT, idle_s=0.2))

@@ -124,7 +124,7 @@ class Soak:
         ports = self.engine.answer()
         self.listening = self.engine.ask("verify").taken
         self.clients = [
-            Process(stack, clients, *ports, n * SERIALS_EACH, seed + n, AT_ONCE)
+            Process(stack, clients, ports, n * SERIALS_EACH, seed + n, AT_ONCE)
             for n in range(CLIENT_PROCESSES)
         ]
         self.name = engine_name

@@ -7,11 +7,10 @@ Both run in processes of their own and are driven over a pipe: see `backends` an
 
 import random
 import socket
-import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from multiprocessing.connection import Connection
 
-from support.sessions import EndedError, Session, Sessions, Stream, Wait, pause
+from support.sessions import Session, Sessions, Stream, Wait, pause
 
 # How a backend answers, and how often that is asked for, of 1000. Most is well, or nothing else
 # would be under way while something goes wrong.
@@ -164,18 +163,18 @@ def _accept(sessions: Sessions, listening: socket.socket) -> None:
 
 
 class Clients:
-    """`at_once` connections, each replaced when it has ended, until `leaving`.
+    """`at_once` connections, each replaced when it has ended, until `leaving`. `ports`: HTTP, TCP.
 
     `answered` are the serials of requests to which at least one byte came back; `wrong` are answers
     that were not what was asked for.
     """
 
-    def __init__(self, http_port: int, tcp_port: int, first_serial: int, seed: int, at_once: int) -> None:
+    def __init__(self, ports: tuple[int, int], first_serial: int, seed: int, at_once: int) -> None:
         self.answered: list[int] = []
         self.wrong: list[str] = []
         self.connects = 0
         self.leaving = False
-        self._ports = (http_port, tcp_port)
+        self._ports = ports
         self._serial = first_serial
         self._random = random.Random(seed)
         self._at_once = at_once
@@ -294,7 +293,7 @@ class Clients:
             body = yield from self._chunks(stream)
         else:
             return False
-        if head.startswith(b"HTTP/1.1 200 ") and not body.startswith(target + b"x" * (len(body) > len(target))):
+        if head.startswith(b"HTTP/1.1 200 ") and body[: len(target) + 1].rstrip(b"x") != target:
             self.wrong.append(f"{body[:60]!r} is the answer to {target!r}")
         return stays
 
@@ -308,12 +307,12 @@ class Clients:
                 return body
 
 
-def clients(link: Connection, http_port: int, tcp_port: int, first_serial: int, seed: int, at_once: int) -> None:
+def clients(link: Connection, ports: tuple[int, int], first_serial: int, seed: int, at_once: int) -> None:
     """Be moody until anything comes over the link; then let open sessions end and report.
 
     Reports (answered, wrong, connects), now and then and at last; the last one is followed by None.
     """
-    crowd = Clients(http_port, tcp_port, first_serial, seed, at_once)
+    crowd = Clients(ports, first_serial, seed, at_once)
     crowd.sessions.watch(link.fileno())
     while not crowd.leaving or len(crowd.sessions):
         crowd.fill()
