@@ -11,10 +11,13 @@ export PATH := $(abspath $(VENV)/bin):$(PATH)
 NATIVE := $(wildcard fastlb/native/*.pyx fastlb/native/*.pxd fastlb/native/*.h)
 # As many open files as allowed: the tests and the benchmarks hold thousands of connections.
 MORE_FILES := ulimit -n "$$(ulimit -Hn)"
+# What `make soak` does on each engine: at least so long, and at least so many exchanges.
+SECONDS := 300
+EXCHANGES := 0
 # More arguments for the tool behind a target: make test ARGS='-k retry'
 ARGS :=
 
-.PHONY: help build run test lint bench wheels clean
+.PHONY: help build run test lint bench soak wheels sanitize coverage clean
 
 help:
 	@echo "make run     build, then start the demo on http://127.0.0.1:8080/"
@@ -22,6 +25,9 @@ help:
 	@echo "make lint    ruff, mypy, cython-lint, import-linter"
 	@echo "make bench   build, then measure beside HAProxy, nginx and Envoy"
 	@echo "make wheels  build sdist and wheels, and test each where it is installed"
+	@echo "make soak    build, then random aborts on each engine: at least SECONDS=300 and EXCHANGES=0"
+	@echo "make sanitize   run the engine tests with sanitizers for memory, behaviour and threads"
+	@echo "make coverage   run every test and say which lines and branches none goes through"
 	@echo "make clean   remove everything that was built, and .venv"
 
 build: $(VENV)/built
@@ -43,8 +49,18 @@ bench: build $(VENV)/has-bench
 	@command -v wrk >/dev/null || { echo "make bench needs wrk: apt-get install wrk" >&2; exit 1; }
 	$(MORE_FILES) && $(PYTHON_IN) -m benchmarks $(ARGS)
 
+soak: build $(VENV)/has-test
+	$(MORE_FILES) && $(PYTHON_IN) -m pytest --engine both tests/soak -q -s \
+		--soak-seconds $(SECONDS) --soak-exchanges $(EXCHANGES) $(ARGS)
+
 wheels:
 	ci/wheels.sh
+
+sanitize: $(VENV)/has-build $(VENV)/has-test
+	PYTHON=$(PYTHON_IN) ci/sanitize.sh $(ARGS)
+
+coverage: $(VENV)/has-build $(VENV)/has-coverage
+	PYTHON=$(PYTHON_IN) ci/coverage.sh $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist wheelhouse fastlb.egg-info

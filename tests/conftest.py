@@ -29,6 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop of the control plane"
     )
+    parser.addoption("--soak-exchanges", type=int, default=3000, help="so many on each engine, at least")
+    parser.addoption("--soak-seconds", type=float, default=0.0, help="so long on each engine, at least")
+    parser.addoption("--soak-seed", type=int, default=1, help="which random numbers")
+    parser.addoption("--workers", type=int, default=1, help="workers of engines whose test does not say")
 
 
 def _asked(config: pytest.Config) -> tuple[str, ...]:
@@ -141,12 +145,16 @@ def unanswered(no_leaks: None) -> Iterator[Any]:
 
 @pytest.fixture
 def balance(
-    engine: EngineRooms, loop_thread: LoopThread, backend: Callable[..., Backend]
+    request: pytest.FixtureRequest,
+    engine: EngineRooms,
+    loop_thread: LoopThread,
+    backend: Callable[..., Backend],
 ) -> Iterator[Callable[..., Balance]]:
     """Start engines. After the test each must be idle with exact counts, and is stopped."""
     with ExitStack() as stack:
 
         def start(*backends: Any, **settings: Any) -> Balance:
+            settings.setdefault("workers", request.config.getoption("--workers"))
             started = Balance(engine, loop_thread, backends, **settings)
             stack.callback(started.finish)
             return started

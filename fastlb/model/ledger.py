@@ -73,19 +73,36 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """What is in use, all workers together; what waits in a pool to be used again is left out.
+
+    `connections` are sockets, listening and pooled ones included. The pure engine has neither
+    buffers nor pipes.
+    """
+
+    connections: int = 0
+    exchanges: int = 0
+    buffers: int = 0
+    pipes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """The counters beside a walk over the live objects, taken at one instant.
 
     `counted` and `walked`: exchanges in flight by slot, zeros left out. `connections` are the
-    sockets open on either side, pooled ones included.
+    sockets open on either side, pooled ones included. `taken` is what was taken and not given
+    back; `found` is what the live objects own; what is in the one and not in the other is lost.
     """
 
     counted: dict[int, int]
     walked: dict[int, int]
     exchanges: int
     connections: int
+    taken: Holdings = Holdings()
+    found: Holdings = Holdings()
 
     @property
     def exact(self) -> bool:
         """True if the counters agree with the objects."""
-        return self.counted == self.walked
+        return self.counted == self.walked and self.taken == self.found

@@ -47,7 +47,7 @@ cdef struct balancer_t:
     uint64_t tick
     waiter_t* queue_head
     waiter_t* queue_tail
-    uint32_t queue_len
+    uint32_t queue_len       # written behind the lock, read without it too
     waiter_t* granted[WORKERS_MAX]
 
 cdef bint balancer_init(balancer_t* b, uint64_t seed) noexcept nogil

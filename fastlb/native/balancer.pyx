@@ -11,7 +11,7 @@ from fastlb.native.heap cimport (
     NOT_IN_HEAP, heap_before, heap_clear, heap_entry_t, heap_free, heap_load, heap_parent, heap_reach,
     heap_remove, heap_set,
 )
-from fastlb.native.types cimport spin_lock, spin_unlock, waiter_t
+from fastlb.native.types cimport flag_read, flag_write, spin_lock, spin_unlock, waiter_t
 
 from fastlb.model.errors import ConfigError, NoBackendError
 from fastlb.model.plan import Pick, Plan
@@ -284,7 +284,7 @@ cdef bint balancer_wait(balancer_t* b, waiter_t* waiter, uint32_t depth) noexcep
         else:
             b.queue_head = waiter
         b.queue_tail = waiter
-        b.queue_len += 1
+        flag_write(&b.queue_len, b.queue_len + 1)
     spin_unlock(&b.lock)
     return room
 
@@ -298,7 +298,7 @@ cdef void queue_remove(balancer_t* b, waiter_t* waiter) noexcept nogil:
         waiter.next.prev = waiter.prev
     else:
         b.queue_tail = waiter.prev
-    b.queue_len -= 1
+    flag_write(&b.queue_len, b.queue_len - 1)
 
 
 cdef bint balancer_unwait(balancer_t* b, waiter_t* waiter) noexcept nogil:
@@ -330,7 +330,7 @@ cdef int balancer_grant(balancer_t* b) noexcept nogil:
     cdef waiter_t** place
     cdef uint32_t in_flight = 0
     cdef int picked = ACQUIRE_NONE, worker_id = -1
-    if b.queue_head == NULL:           # a stale look: whoever queues now asks for a grant itself
+    if flag_read(&b.queue_len) == 0:   # a stale look: whoever queues now asks for a grant itself
         return -1
     spin_lock(&b.lock)
     waiter = b.queue_head

@@ -81,6 +81,7 @@ cdef inline buffer_t* buffer_make(worker_t* worker, uint32_t size_class, uint32_
     if buffer == NULL:
         return NULL
     counter_add(&worker.buffer_bytes, size)
+    worker.buffers_made += 1
     buffer.size_class = size_class
     buffer.cap_bytes = cap
     return buffer
@@ -88,6 +89,7 @@ cdef inline buffer_t* buffer_make(worker_t* worker, uint32_t size_class, uint32_
 
 cdef inline void buffer_free(worker_t* worker, buffer_t* buffer) noexcept nogil:
     counter_add(&worker.buffer_bytes, -<uint64_t> (sizeof(buffer_t) + buffer.cap_bytes))
+    worker.buffers_made -= 1
     free(buffer)
     if worker.buffers_full and worker.buffer_bytes < worker.settings.buffer_bytes // 4 * 3:
         worker.buffers_full = False

@@ -26,8 +26,8 @@ from fastlb.native.mailbox cimport mailbox_post, wake, wake_seen
 from fastlb.native.retry_budget cimport RETRY_UNLIMITED, retry_budget_init, retry_budget_t
 from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
-    BACKENDS_CHUNK, FILTER_STEPS, LETTER_DEAF, LETTER_DRAIN, LETTER_END, LETTER_LISTEN, LETTER_PAUSE,
-    LETTER_PURGE, LETTER_STOP, LISTEN_PROXIED, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER,
+    BACKENDS_CHUNK, BUFFER_CLASSES, FILTER_STEPS, LETTER_DEAF, LETTER_DRAIN, LETTER_END, LETTER_LISTEN,
+    LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, LISTEN_PROXIED, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER,
     ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT, TIMER_FIN, TIMER_HEADER, TIMER_IDLE,
     TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED,
     backend_t, connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, network_t,
@@ -40,7 +40,7 @@ from fastlb.model.config import EjectErrors, EngineConfig, LogFormat, Mode
 from fastlb.model.errors import ConfigError, StartError
 from fastlb.model.events import Event, EventKind
 from fastlb.model.handshake import HANDSHAKE_S, NO_SYN_PROGRAM
-from fastlb.model.ledger import BackendCounts, Ledger, Verification
+from fastlb.model.ledger import BackendCounts, Holdings, Ledger, Verification
 from fastlb.model.limits import BACKENDS_MAX
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
@@ -420,7 +420,7 @@ cdef class NativeEngine:
         eligible = {entry.slot for entry in plan.entries}
         for slot in eligible:
             flag_write(&self.backend(slot).eligible, 1)
-        self.retry_after_s = plan.retry_after_s
+        flag_write(&self.retry_after_s, plan.retry_after_s)
         self.balancer.publish(plan)
         for slot in range(self.backend_count):
             if slot not in eligible:
@@ -467,7 +467,7 @@ cdef class NativeEngine:
             for index in range(6):
                 statuses[index] += counter_read(&worker.ledger.statuses[<int> index])
         return Ledger(
-            clients=counter_read(&self.clients_total), queued=self.balancer.core.queue_len,
+            clients=counter_read(&self.clients_total), queued=flag_read(&self.balancer.core.queue_len),
             accepted=accepted, exchanges=exchanges, retries=retries, retries_denied=denied,
             bytes_in=bytes_in, bytes_out=bytes_out, buffer_bytes=buffers, access_dropped=dropped,
             statuses=tuple(statuses),
@@ -483,7 +483,8 @@ cdef class NativeEngine:
         )
 
     def verify(self) -> Verification:
-        """Stop the workers for an instant and compare the counters with the live objects."""
+        """Stop the workers for an instant and compare the counters with the live objects. A worker
+        that has ended already, because stop() is under way, stands still for good."""
         self.balancer.verify()
         self.hold()
         try:
@@ -498,7 +499,7 @@ cdef class NativeEngine:
             while not mailbox_post(self.workers[i], LETTER_PAUSE, 0, 0):
                 nap()
         for i in range(len(self.threads)):
-            while not flag_read(&self.workers[i].paused):
+            while not flag_read(&self.workers[i].paused) and self.threads[i].is_alive():
                 nap()
 
     cdef let_go(self):
@@ -514,8 +515,8 @@ cdef class NativeEngine:
         cdef worker_t* worker
         cdef exchange_t* exchange
         cdef connection_t* conn
+        cdef uint32_t exchanges = 0, connections = 0, listeners = 0, buffers = 0, pipes = 0
         walked = {}
-        exchanges = connections = 0
         for i in range(self.worker_count):
             worker = self.workers[i]
             if worker == NULL:
@@ -525,13 +526,17 @@ cdef class NativeEngine:
                 if exchange.client == NULL:
                     continue
                 exchanges += 1
+                buffers += exchange.replay != NULL
+                pipes += (exchange.request.pipe_r >= 0) + (exchange.response.pipe_r >= 0)
                 if exchange.flags & X_COUNTED:
                     slot = exchange.backend.slot
                     walked[slot] = walked.get(slot, 0) + 1
             for at in range(worker.connections.chunk_count * SLAB_CHUNK):
                 conn = <connection_t*> slab_at(&worker.connections, at)
+                listeners += conn.role == ROLE_LISTENER
                 if conn.role != ROLE_FREE and conn.role != ROLE_LISTENER:
                     connections += 1
+                    buffers += (conn.inbox != NULL) + (conn.outbox != NULL)
         for slot in self.granted_slots():
             walked[slot] = walked.get(slot, 0) + 1
         counted = {}
@@ -539,7 +544,29 @@ cdef class NativeEngine:
             in_flight = balancer_in_flight(&self.balancer.core, slot)
             if in_flight:
                 counted[slot] = in_flight
-        return Verification(counted=counted, walked=walked, exchanges=exchanges, connections=connections)
+        return Verification(
+            counted=counted, walked=walked, exchanges=exchanges, connections=connections,
+            taken=self.taken(),
+            found=Holdings(connections=connections + listeners, exchanges=exchanges, buffers=buffers,
+                           pipes=pipes),
+        )
+
+    cdef taken(self):
+        """What the workers' slabs and pools have given out."""
+        cdef uint32_t i, size_class
+        cdef worker_t* worker
+        cdef uint32_t connections = 0, exchanges = 0, buffers = 0, pipes = 0
+        for i in range(self.worker_count):
+            worker = self.workers[i]
+            if worker == NULL:
+                continue
+            connections += worker.connections.live
+            exchanges += worker.exchanges.live
+            buffers += worker.buffers_made
+            for size_class in range(BUFFER_CLASSES):
+                buffers -= worker.buffer_count[size_class]
+            pipes += worker.pipes_made - worker.pipe_count
+        return Holdings(connections=connections, exchanges=exchanges, buffers=buffers, pipes=pipes)
 
     cdef list granted_slots(self):
         """Units that the queue has given out and their exchanges have not picked up yet."""

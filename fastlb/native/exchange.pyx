@@ -21,7 +21,7 @@ from fastlb.native.types cimport (
     FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, PHASE_CONNECTING, PHASE_DATA, PHASE_HEAD,
     PHASE_QUEUED, TIMER_QUEUE, TRIES_MAX, X_COUNTED, X_HTTP, X_IDEMPOTENT, X_READY, X_REPLAYABLE,
     X_RETRIED, X_WAITING, connection_t, counter_add, counter_add_shared, counter_clear_shared,
-    exchange_t, worker_t,
+    exchange_t, flag_read, worker_t,
 )
 from fastlb.native.upstream cimport (
     backend_at, is_local_fault, upstream_announce, upstream_connect, upstream_take,
@@ -86,7 +86,7 @@ cdef void give_unit(worker_t* worker, uint32_t slot) noexcept nogil:
     cdef balancer_t* balancer = <balancer_t*> worker.balancer
     cdef int worker_id
     balancer_release(balancer, slot)
-    while balancer.queue_head != NULL:
+    while flag_read(&balancer.queue_len):
         worker_id = balancer_grant(balancer)
         if worker_id < 0:
             break

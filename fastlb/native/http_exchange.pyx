@@ -38,7 +38,7 @@ from fastlb.native.types cimport (
     TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX,
     X_ANSWERED, X_CONTINUED,
     X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE,
-    X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t,
+    X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t, flag_read,
     half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
@@ -526,7 +526,7 @@ cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, ch
     keep = exchange.flags & X_KEEP_CLIENT != 0
     answer_send(worker, exchange, status, who, phase,
                 reply_write(worker.frame, status, keep, exchange.flags & X_HTTP10 != 0,
-                            exchange.flags & X_HEAD != 0, worker.retry_after_s[0]))
+                            exchange.flags & X_HEAD != 0, flag_read(worker.retry_after_s)))
 
 
 cdef void answer_send(worker_t* worker, exchange_t* exchange, uint32_t status, char who, char phase,

@@ -251,6 +251,7 @@ cdef bint pipe_take(worker_t* worker, half_t* half) noexcept nogil:
         return True
     if pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0:
         return False
+    worker.pipes_made += 1
     fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES)      # refused above the user's share: it stays small
     half.pipe_r = fds[0]
     half.pipe_w = fds[1]
@@ -265,6 +266,7 @@ cdef void pipe_give(worker_t* worker, half_t* half) noexcept nogil:
     else:
         close(half.pipe_r)
         close(half.pipe_w)
+        worker.pipes_made -= 1
     half.pipe_r = half.pipe_w = -1
     half.piped_bytes = 0
 

@@ -435,8 +435,10 @@ cdef struct worker_t:
     uint32_t buffer_count[BUFFER_CLASSES]
     uint64_t buffer_bytes        # in use and in the pool
     uint32_t buffers_full        # the limit was reached, and the control plane told
+    uint32_t buffers_made        # in use and in the pool
     pipe_t pipes[PIPES_MAX]
     uint32_t pipe_count
+    uint32_t pipes_made          # in use and in the pool
     uint8_t* scratch             # SCRATCH_BYTES; holds what recv() brought until it is used
     uint8_t* frame               # small messages are put together here before one send()
     void* head                   # head_t; a head that arrives whole needs no memory of its own

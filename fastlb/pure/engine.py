@@ -9,7 +9,7 @@ from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.events import Event
 from fastlb.model.handshake import HANDSHAKE_S
-from fastlb.model.ledger import BackendCounts, Ledger, Verification
+from fastlb.model.ledger import BackendCounts, Holdings, Ledger, Verification
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
 from fastlb.pure.exchange import NO_SLOT
@@ -139,11 +139,16 @@ class PureEngine:
         for exchange in worker.exchanges:
             if exchange.slot != NO_SLOT:
                 walked[exchange.slot] = walked.get(exchange.slot, 0) + 1
+        connections = len(worker.clients) + len(worker.roster.connections)
+        listening = sum(not listener.closed for listener in self._listeners)
+        holdings = Holdings(connections=connections + listening, exchanges=len(worker.exchanges))
         return Verification(
             counted=worker.balancer.counted(),
             walked=walked,
             exchanges=len(worker.exchanges),
-            connections=len(worker.clients) + len(worker.roster.connections),
+            connections=connections,
+            taken=holdings,
+            found=holdings,
         )
 
     @property

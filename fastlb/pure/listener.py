@@ -45,6 +45,11 @@ class Listener:
         sock.setblocking(False)
         self._resume()
 
+    @property
+    def closed(self) -> bool:
+        """True once the socket is closed."""
+        return self._sock.fileno() == -1
+
     def close(self) -> None:
         """Stop accepting and close the socket."""
         self._pause()
@@ -64,9 +69,9 @@ class Listener:
 
         Returns: True if it is closed.
         """
-        if self._sock.fileno() != -1 and self._accept_burst():
+        if not self.closed and self._accept_burst():
             self.close()
-        return self._sock.fileno() == -1
+        return self.closed
 
     async def stop(self) -> None:
         """Close, and end what was being accepted."""
@@ -78,7 +83,7 @@ class Listener:
 
     def room_again(self) -> None:
         """A client has left: accept again if the limit was why not."""
-        if self._out_of_room and self._retry is None and self._sock.fileno() != -1:
+        if self._out_of_room and self._retry is None and not self.closed:
             self._resume()
 
     # --- accepting --------------------------------------------------------------------------

@@ -65,7 +65,8 @@ def test_heap_picks_what_the_list_picks(engine, weights, max_conns, steps):
 
 
 def test_threads_share_one_exact_count(engine):
-    """Workers share the balancer; a lost update would leave a unit for ever."""
+    """Workers share the balancer; a lost update would leave a unit for ever. The pure engine has
+    one thread, and its balancer is not made for more."""
     heap = engine.LeastLoaded(weights=[1, 2, 3, 4])
     wrong = []
 

@@ -12,6 +12,7 @@ from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import EventKind
+from fastlb.model.ledger import Holdings
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Plan, PlanEntry
 from support.backend import OK, answering, echo, gated, silent
@@ -134,6 +135,23 @@ def test_ipv6_works_on_both_sides(balance, backend, loop_thread):
 
     assert b"\r\nX-Forwarded-For: ::1\r\n" in heads[0]
     assert running.line()["client"] == f"[::1]:{port}"
+
+
+def test_ipv4_client_of_an_ipv6_socket_is_called_by_its_ipv4_address(balance, backend, loop_thread):
+    """The kernel says ::ffff:127.0.0.1 (ipv6(7)); nobody writes that in a list of addresses."""
+    running = balance(backend(answering(OK)))
+    with socket.socket(socket.AF_INET6) as listening:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind(("::ffff:127.0.0.1", 0))
+        listening.listen()
+        listening.setblocking(False)
+        loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
+        client = running.connect(listening.getsockname()[1])
+        client.send(GET)
+        client.response()
+        port = client.sock.getsockname()[1]
+
+    assert running.line()["client"] == f"127.0.0.1:{port}"
 
 
 def test_same_address_has_the_same_slot(balance, backend):
@@ -339,6 +357,61 @@ def test_stop_resets_sessions_and_tunnels(balance, backend):
     assert running.line()["code"] == "KD"
 
 
+def test_stop_closes_idle_connections_of_both_sides(balance, backend):
+    """Nothing is under way, so nothing is written down."""
+    ended = threading.Event()
+
+    def script(link):
+        while link.request() is not None:
+            link.send(OK)
+        ended.set()
+
+    running = balance(backend(script))
+    client = running.connect()
+    client.send(GET)
+    client.response()
+    running.lines(1)
+    running.stop()
+
+    assert client.ending() in ("fin", "rst")
+    assert ended.wait(5)
+    assert running.engine.take_access() == b""
+
+
+def test_pools_of_many_backends_are_used_again(balance, backend):
+    """Each backend has a pool of its own, however many there are."""
+    started = [backend(answering(OK)) for _ in range(20)]
+    running = balance(*started)
+    client = running.connect()
+    for _ in range(60):
+        client.send(GET)
+        client.response()
+
+    assert [len(one.links) for one in started] == [1] * 20
+
+
+def test_any_connection_may_leave_its_pool(balance, backend):
+    """The backend closes the one in the middle; the others are still used."""
+    gate = threading.Event()
+    started = backend(gated(gate))
+    running = balance(started)
+    clients = [running.connect() for _ in range(3)]
+    for n, client in enumerate(clients, 1):
+        client.send(GET)
+        running.wait_in_flight(n)
+    gate.set()
+    for client in clients:
+        client.response()
+    running.wait_in_flight(0)
+    started.link(1).shut()
+    wait_until(lambda: running.verify().connections == 5, "one connection less")
+    for client in clients:
+        client.send(GET)
+        client.response()
+
+    assert len(started.links) == 3
+
+
 def test_connection_limit_pauses_accepting(balance, backend):
     """At the limit the queue is the kernel's; below it, accepting goes on. Said once."""
     running = balance(backend(answering(OK)), limits=LimitConfig(connections=2))
@@ -370,8 +443,8 @@ class NoMoreDescriptors:
 
 
 def test_accept_without_descriptors_backs_off_and_recovers(balance, backend):
-    """EMFILE is ours: wait without spinning, say it once, go on when there is room."""
-    running = balance(backend(answering(OK)))
+    """EMFILE is ours: wait without spinning, each worker says it once, go on when there is room."""
+    running = balance(backend(answering(OK)), workers=1)
     sock = socket.socket()
     with sock:
         with NoMoreDescriptors():
@@ -420,6 +493,63 @@ def test_verify_counts_what_is_open(balance, backend):
     assert (seen.exchanges, seen.connections) == (1, 4)
     gate.set()
     held.response()
+
+
+def test_verify_agrees_while_much_is_under_way(balance, backend):
+    """What the slabs and pools gave out is what the live objects own, at every moment."""
+    size = 4 * 1024 * 1024
+    running = balance(
+        backend(answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)))
+    )
+    clients = [running.connect(receive_buffer_bytes=16_384) for _ in range(4)]
+    for client in clients:
+        client.send(GET)
+    clients.append(running.connect())
+    clients[-1].send(GET[:-2])
+    for client in clients[:4]:
+        client.response_head()
+        seen = running.verify()
+        assert seen.exact, seen
+        assert seen.taken.exchanges == 4
+    clients[-1].send(b"\r\n")
+    for client in clients:
+        while len(client.unread) < size:
+            assert client.more()
+        assert running.verify().exact
+
+
+def test_everything_that_was_taken_is_given_back(balance, backend):
+    """When all clients have left and no backend is in the plan, only the listener is open."""
+    running = balance(backend(answering(OK)))
+    listening = running.verify().taken
+    for request in (GET, GET[:-5], b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"):
+        client = running.connect()
+        client.send(request)
+        wait_until(lambda: running.verify().taken.connections > listening.connections)
+        client.close()
+    running.keep_only()
+    wait_until(lambda: running.verify().taken == listening, "only the listener")
+    running.drain(5)
+
+    assert running.verify().taken == running.verify().found == Holdings()
+
+
+def test_verify_answers_while_the_engine_stops(engine, loop_thread, no_leaks):
+    """Workers that have ended already are not waited for."""
+    before = thread_count()
+    made = engine.Engine(EngineConfig(workers=2))
+    loop_thread.run(made.start(lambda: None))
+
+    async def verify_while_stopping():
+        stopping = asyncio.ensure_future(made.stop())
+        await asyncio.sleep(0)
+        while thread_count() > before and not stopping.done():
+            pass
+        seen = made.verify()
+        await stopping
+        return seen
+
+    assert loop_thread.run(verify_while_stopping()).exact
 
 
 def test_plan_weight_changes_at_once(balance, backend):

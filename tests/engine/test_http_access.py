@@ -179,6 +179,36 @@ def test_every_exchange_has_its_line(balance, backend):
     assert running.ledger().access_dropped == 0
 
 
+def test_without_an_access_log_exchanges_are_counted_all_the_same(balance, backend):
+    """No line, no wake-up for one, and the ledger is the same."""
+    running = balance(backend(answering(OK)), log_format=None)
+    client = running.connect()
+    client.send(GET, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    client.response()
+    client.response()
+    running.wait_idle()
+
+    assert running.raw_lines(0) == []
+    assert (running.ledger().exchanges, running.wakes) == (2, 0)
+
+
+def test_lines_that_nobody_takes_are_dropped_and_counted(balance):
+    """Memory for the log is bounded, and a log that is not read does not stop the traffic."""
+    running = balance()
+    client = running.connect()
+    sent = 0
+    while running.ledger().access_dropped == 0:
+        client.send(*[b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 255)] * 100)
+        sent += 100
+        for _ in range(100):
+            assert client.response().status == 503
+    running.wait_idle()
+    ledger = running.ledger()
+
+    assert ledger.exchanges == sent
+    assert len(running.lines(sent - ledger.access_dropped)) >= 8000
+
+
 def test_ledger_counts_bytes_and_statuses(balance, backend):
     """What the lines say one by one, the ledger says in sum."""
     running = balance(backend(answering(OK, OK.replace(b"200 OK", b"404 Not Found"))))

@@ -1,5 +1,6 @@
 """Nothing is held back for a full buffer, and nothing is buffered without end."""
 
+import random
 import threading
 from dataclasses import replace
 
@@ -127,6 +128,50 @@ def test_client_that_does_not_read_holds_its_backend_back(balance, backend):
     while left:
         left -= len(client.sock.recv(MIB))
     running.wait_in_flight(0)
+
+
+COPIED_BYTES = 24 * MIB
+
+
+def reading_late(balance, backend, framing):
+    """A client that has asked and reads nothing, so that everything on the way is full."""
+    body = random.Random(1).randbytes(COPIED_BYTES)
+    sent = [0]
+
+    def script(link):
+        link.request()
+        link.send(b"HTTP/1.1 200 OK\r\n%s\r\n" % framing)
+        for at in range(0, len(body), 50_000):
+            piece = body[at : at + 50_000]
+            link.send(b"%x\r\n%s\r\n" % (len(piece), piece) if b"chunked" in framing else piece)
+            sent[0] += len(piece)
+        if b"chunked" in framing:
+            link.send(b"0\r\n\r\n")
+
+    running = balance(backend(script))
+    client = running.connect(receive_buffer_bytes=16_384)
+    client.send(GET)
+    assert stalls(lambda: sent[0]) < COPIED_BYTES
+    return running, client, body
+
+
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"])
+def test_response_that_was_held_back_arrives_whole(balance, backend, framing):
+    """What the kernel refused is sent later, once and in order."""
+    _, client, body = reading_late(balance, backend, framing)
+
+    assert client.response().body == body
+
+
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"])
+def test_client_that_leaves_a_held_back_response_is_seen(balance, backend, framing):
+    """Code CD, and what was kept for it is given back."""
+    running, client, _ = reading_late(balance, backend, framing)
+    client.reset()
+
+    assert running.line()["code"] == "CD"
+    running.wait_idle()
+    assert running.verify().taken.buffers == 0
 
 
 def test_backend_that_does_not_read_holds_its_client_back(balance, backend):

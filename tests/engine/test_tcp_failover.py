@@ -134,6 +134,20 @@ def test_waiting_in_the_queue_ends_after_its_time(tcp, backend):
     first.close()
 
 
+def test_full_queue_is_a_reset_at_once(tcp, backend):
+    """A bounded queue: code PQ."""
+    running = tcp(backend(echo), max_conns=[1], limits=LimitConfig(queue_depth=1))
+    first = running.connect()
+    running.wait_in_flight(1)
+    second = running.connect()
+    wait_until(lambda: running.ledger().queued == 1, "one queued")
+
+    assert running.connect().ending() == "rst"
+    assert running.line()["code"] == "PQ"
+    first.close()
+    second.close()
+
+
 def test_failover_under_concurrency_loses_nobody(tcp, backend, refused):
     """Every session ends up at the one backend that is there."""
     unlimited = LimitConfig(retry_percent=None)

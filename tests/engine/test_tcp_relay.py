@@ -53,7 +53,7 @@ def test_many_small_messages_pass_in_order(tcp, backend):
 def test_large_and_small_alternate_on_one_session(tcp, backend):
     """Going from copying to splicing and back loses no order."""
     client = tcp(backend(echo)).connect()
-    for size in (1, 500_000, 3, 70_000, 5, 1_000_000, 2):
+    for size in (1, 500_000, *range(3, 13), 70_000, 5, 1_000_000, 2):
         piece = bytes([size % 251]) * size
         sender = threading.Thread(target=client.send, args=(piece,))
         sender.start()
@@ -200,6 +200,16 @@ def test_silent_half_closed_session_ends_after_its_time(tcp, backend):
         running.wait_in_flight(0)
     finally:
         gate.set()
+
+
+def test_client_that_does_not_follow_a_finished_backend_ends_after_its_time(tcp, backend):
+    """The same the other way: the backend has said all, the client stays and says nothing."""
+    running = tcp(backend(lambda link: link.send(b"bye")), timeouts=replace(PATIENT, fin_s=0.2))
+    client = running.connect()
+
+    assert client.exactly(3) == b"bye"
+    assert client.ending() in ("fin", "rst")
+    assert running.line()["code"] == "cD"
 
 
 def test_idle_session_ends_after_its_time(tcp, backend):

@@ -230,7 +230,7 @@ class Balance:
             if not self.stopped:
                 self.wait_idle()
                 seen = self.verify()
-                assert seen.exact, f"counters {seen.counted}, objects {seen.walked}"
+                assert seen.exact, f"counters and objects differ: {seen}"
                 assert not seen.counted
         finally:
             self.stop()

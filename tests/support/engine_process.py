@@ -1,0 +1,128 @@
+"""An engine in a process of its own, so that its memory and its descriptors can be told from those
+of the test."""
+
+import asyncio
+import random
+from multiprocessing.connection import Connection
+
+from fastlb.model.address import Address
+from fastlb.model.config import EngineConfig, LogFormat, Mode, TimeoutConfig
+from fastlb.model.limits import LimitConfig
+from fastlb.model.plan import Plan, PlanEntry
+from support.balance import listen_socket
+from support.engines import load
+from support.leaks import open_fds, resident_bytes
+from support.looping import new_loop, warm_up
+
+# Short, because everything that can be waited for is waited for in vain now and then.
+IMPATIENT = TimeoutConfig(
+    connect_s=0.5,
+    header_s=0.5,
+    idle_s=1.0,
+    response_s=0.3,
+    tunnel_s=0.5,
+    fin_s=0.3,
+    upstream_idle_s=0.5,
+    queue_s=0.1,
+)
+MAX_CONNS = 12
+QUEUE_DEPTH = 24
+REPLAN_S = 0.25
+
+
+class Host:
+    """Answers questions about the engine, and changes its plan now and then."""
+
+    def __init__(self, engine, slots: list[int], refused_slot: int, seed: int) -> None:
+        self.engine = engine
+        self.lines: list[bytes] = []
+        self._slots = slots
+        self._refused_slot = refused_slot
+        self._random = random.Random(seed)
+
+    def take(self) -> None:
+        """Keep what there is to take; a full ring would drop lines."""
+        self.engine.take_events()
+        self.lines.append(self.engine.take_access())
+
+    def replan(self) -> None:
+        """All backends, or one less, or one more that refuses; the weights change too."""
+        slots = list(self._slots)
+        what = self._random.random()
+        if what < 0.3:
+            slots.remove(self._random.choice(slots))
+        elif what < 0.4:
+            slots.append(self._refused_slot)
+        self.publish(slots)
+
+    def publish(self, slots: list[int]) -> None:
+        """Use these backends from now on."""
+        entries = tuple(PlanEntry(slot, self._random.randrange(1, 5), MAX_CONNS) for slot in slots)
+        self.engine.publish(Plan(entries=entries))
+
+    def answer(self, question: str):
+        """What the test asks."""
+        if question == "lines":
+            self.take()
+            lines, self.lines = self.lines, []
+            return b"".join(lines)
+        if question == "empty":
+            self.publish([])
+            return None
+        if question == "memory":
+            return resident_bytes()
+        return getattr(self.engine, question)()
+
+
+async def _serve(link: Connection, name: str, workers: int, seed: int, addresses: list[Address]) -> None:
+    await warm_up()
+    loop = asyncio.get_running_loop()
+    fds = open_fds()
+    engine = load(name).Engine(
+        EngineConfig(
+            workers=workers,
+            timeouts=IMPATIENT,
+            limits=LimitConfig(queue_depth=QUEUE_DEPTH),
+            access_format=LogFormat.JSON,
+            seed=seed,
+        )
+    )
+    slots = [engine.add_backend(address, str(address)) for address in addresses]
+    host = Host(engine, slots[:-1], slots[-1], seed)
+    await engine.start(host.take)
+    host.publish(slots[:-1])
+    ports = []
+    for mode in (Mode.HTTP, Mode.TCP):
+        with listen_socket() as sock:
+            engine.open_listener(sock, mode)
+            ports.append(sock.getsockname()[1])
+    link.send(ports)
+    asked = asyncio.Event()
+    loop.add_reader(link.fileno(), asked.set)
+    question, replanning = "", True
+    while question != "stop":
+        try:
+            await asyncio.wait_for(asked.wait(), REPLAN_S if replanning else None)
+        except asyncio.TimeoutError:
+            host.replan()
+            continue
+        asked.clear()
+        while question != "stop" and link.poll():
+            question = link.recv()
+            replanning = replanning and question != "empty"
+            if question != "stop":
+                link.send(host.answer(question))
+    loop.remove_reader(link.fileno())
+    await engine.stop()
+    link.send({fd: what for fd, what in open_fds().items() if fds.get(fd) != what})
+
+
+def engine_process(
+    link: Connection, name: str, loop_kind: str, workers: int, seed: int, addresses: list[Address]
+) -> None:
+    """Run an engine over `addresses`, of which the last refuses, until it is told to stop."""
+    loop = new_loop(loop_kind)
+    try:
+        loop.run_until_complete(_serve(link, name, workers, seed, addresses))
+    finally:
+        loop.close()
