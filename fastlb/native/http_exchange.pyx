@@ -25,7 +25,9 @@ from fastlb.native.http_head cimport (
     request_head_write, response_head_write,
 )
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, iovec
-from fastlb.native.relay cimport relay_decode, relay_feed, relay_open, relay_pending, relay_pump
+from fastlb.native.relay cimport (
+    relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
+)
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
@@ -192,12 +194,7 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         timer_cancel(worker, exchange.client)
         timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
     else:
-        timer_arm(worker, exchange.client, TIMER_TUNNEL if target_waits(&exchange.request) else TIMER_IDLE)
-
-
-cdef inline bint target_waits(half_t* half) noexcept nogil:
-    """True if the target's kernel has refused bytes: its peer does not read."""
-    return half.target.outbox != NULL or half.piped_bytes != 0
+        timer_arm(worker, exchange.client, TIMER_TUNNEL if relay_blocked(&exchange.request) else TIMER_IDLE)
 
 
 cdef inline bint client_has_left(exchange_t* exchange) noexcept nogil:
@@ -563,8 +560,8 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
         exchange.failure = FAIL_QUEUE_TIMEOUT
         reply_unavailable(worker, exchange)
     elif exchange.flags & X_ANSWERED:
-        # The target is slow if something waits for it, otherwise the backend has nothing more.
-        http_abort(worker, exchange, c'c' if target_waits(&exchange.response) else c's',
+        # The client is slow if something waits for it, otherwise the backend has nothing more.
+        http_abort(worker, exchange, c'c' if relay_blocked(&exchange.response) else c's',
                    exchange_phase_letter(exchange))
     elif timer_class == TIMER_TUNNEL:                # it does not read the request
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)

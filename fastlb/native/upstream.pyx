@@ -5,10 +5,11 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset
 
-from fastlb.native.connection cimport connection_close, connection_open, connection_quiet
+from fastlb.native.connection cimport (
+    connection_close, connection_error, connection_open, connection_quiet,
+)
 from fastlb.native.linux cimport (
-    AF_UNIX, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, close, connect,
-    getsockopt, sockaddr, socket, socklen_t,
+    AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, sockaddr, socket, socklen_t,
 )
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
@@ -143,12 +144,8 @@ cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* e
 
 cdef int upstream_connected(connection_t* conn) noexcept nogil:
     """epoll reported a connecting socket: 0 if it is open now, otherwise the errno."""
-    cdef int error = 0
-    cdef socklen_t len = sizeof(error)
     conn.flags &= ~CONN_CONNECTING
-    if getsockopt(conn.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0:
-        return errno
-    return error
+    return connection_error(conn)
 
 
 cdef bint is_local_fault(int error) noexcept nogil:

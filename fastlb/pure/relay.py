@@ -14,7 +14,8 @@ from fastlb.pure.connection import Connection
 from fastlb.pure.timers import Deadline
 from fastlb.pure.upstream import UpstreamConnection
 
-# How often a side that has sent FIN is asked whether a reset has followed.
+# How often a side that is not read, behind its FIN or because the other side takes nothing, is asked
+# whether it was reset.
 _RESET_CHECK_S = 0.25
 
 
@@ -71,18 +72,18 @@ class Relay:
             self.upstream_data(from_upstream)
         self._upstream.resume()
         if self._upstream.full:
-            self._client.pause()
+            self._hold(self._client)
         else:
             self._client.resume()
         if self._client.eof:
             self.client_eof()
 
     def expired(self) -> None:
-        """Close a session in which nothing moves any more; the code names the side that owes."""
-        waits_for_client = self._client.full or not self._client.eof
-        self._code = "cD" if waits_for_client else "sD"
-        self._client.abort()
-        self._upstream.abort()
+        """Reset a session in which nothing moves any more; the code names the side that owes."""
+        backend_owes = self._upstream.full or self._client.eof
+        self._code = "sD" if backend_owes and not self._client.full else "cD"
+        self._client.reset()
+        self._upstream.reset()
 
     def kill(self) -> None:
         """Reset both sides."""
@@ -96,7 +97,7 @@ class Relay:
         self._record.bytes_in += len(data)
         self._upstream.send(data)
         if self._upstream.full:
-            self._client.pause()
+            self._hold(self._client)
         self._touch()
 
     def client_eof(self) -> None:
@@ -108,7 +109,7 @@ class Relay:
         self._side_lost(error, "CD", self._upstream)
 
     def client_full(self) -> None:
-        self._upstream.pause()
+        self._hold(self._upstream)
 
     def client_drained(self) -> None:
         self._upstream.resume()
@@ -122,7 +123,7 @@ class Relay:
         self._record.bytes_out += len(data)
         self._client.send(data)
         if self._client.full:
-            self._upstream.pause()
+            self._hold(self._upstream)
         self._touch()
 
     def upstream_eof(self) -> None:
@@ -134,7 +135,7 @@ class Relay:
         self._side_lost(error, "SD", self._client)
 
     def upstream_full(self) -> None:
-        self._client.pause()
+        self._hold(self._client)
 
     def upstream_drained(self) -> None:
         self._client.resume()
@@ -151,22 +152,31 @@ class Relay:
         if self._client.eof and self._upstream.eof:
             self._client.close()
             self._upstream.close()
-        elif self._reset_check is None:
+        else:
             self._check_later()
 
+    def _hold(self, source: Connection) -> None:
+        """Read no more from `source` until the other side has taken what is here."""
+        source.pause()
+        self._check_later()
+
     def _check_later(self) -> None:
-        self._reset_check = self._upstream.backend.loop.call_later(_RESET_CHECK_S, self._check_reset)
+        if self._reset_check is None:
+            loop = self._upstream.backend.loop
+            self._reset_check = loop.call_later(_RESET_CHECK_S, self._check_reset)
 
     def _check_reset(self) -> None:
-        """Who has sent FIN can still vanish; nothing is read there any more that would tell."""
+        """Who has sent FIN, or is not read for a while, can vanish without anybody being told."""
+        self._reset_check = None
         if self._client_lost or self._upstream_lost or (self._client.eof and self._upstream.eof):
             return
-        gone, code = (self._client, "CD") if self._client.eof else (self._upstream, "SD")
-        if gone.was_reset():
-            self._code = code
+        unread = [side for side in (self._client, self._upstream) if side.eof or side.paused]
+        gone = next((side for side in unread if side.was_reset()), None)
+        if gone is not None:
+            self._code = "CD" if gone is self._client else "SD"
             self._client.reset()
             self._upstream.reset()
-        else:
+        elif unread:
             self._check_later()
 
     def _side_lost(self, error: Exception | None, code: str, other: Connection) -> None:
