@@ -5,7 +5,6 @@ The end of one direction is passed on as FIN behind what is buffered, and the ot
 A reader that stalls stops the sender: at most one write buffer and one read are held for it.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -13,10 +12,6 @@ from fastlb.pure.accounting import Record
 from fastlb.pure.connection import Connection
 from fastlb.pure.timers import Deadline
 from fastlb.pure.upstream import UpstreamConnection
-
-# How often a side that is not read, behind its FIN or because the other side takes nothing, is asked
-# whether it was reset.
-_RESET_CHECK_S = 0.25
 
 
 class Relay:
@@ -35,7 +30,6 @@ class Relay:
         "_fin_s",
         "_idle_s",
         "_record",
-        "_reset_check",
         "_upstream",
         "_upstream_lost",
     )
@@ -61,7 +55,6 @@ class Relay:
         self._code = "--"
         self._client_lost = False
         self._upstream_lost = False
-        self._reset_check: asyncio.TimerHandle | None = None
 
     def start(self, from_client: bytes, from_upstream: bytes) -> None:
         """Begin with what was read before; `from_client` is counted already."""
@@ -153,31 +146,13 @@ class Relay:
             self._client.close()
             self._upstream.close()
         else:
-            self._check_later()
+            self._client.watch()
+            self._upstream.watch()
 
     def _hold(self, source: Connection) -> None:
         """Read no more from `source` until the other side has taken what is here."""
         source.pause()
-        self._check_later()
-
-    def _check_later(self) -> None:
-        if self._reset_check is None:
-            loop = self._upstream.backend.loop
-            self._reset_check = loop.call_later(_RESET_CHECK_S, self._check_reset)
-
-    def _check_reset(self) -> None:
-        """Who has sent FIN, or is not read for a while, can vanish without anybody being told."""
-        self._reset_check = None
-        if self._client_lost or self._upstream_lost or (self._client.eof and self._upstream.eof):
-            return
-        unread = [side for side in (self._client, self._upstream) if side.eof or side.paused]
-        gone = next((side for side in unread if side.was_reset()), None)
-        if gone is not None:
-            self._code = "CD" if gone is self._client else "SD"
-            self._client.reset()
-            self._upstream.reset()
-        elif unread:
-            self._check_later()
+        source.watch()
 
     def _side_lost(self, error: Exception | None, code: str, other: Connection) -> None:
         if error is not None:
@@ -186,6 +161,4 @@ class Relay:
             other.reset()
         if self._client_lost and self._upstream_lost:
             self._deadline.clear()
-            if self._reset_check is not None:
-                self._reset_check.cancel()
             self._ended(self._code)

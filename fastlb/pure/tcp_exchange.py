@@ -52,7 +52,7 @@ class TcpClient(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         if self._session is not None:
-            self._session.client_lost(exc)
+            self._session.client_lost(exc or self.reset_seen)
         self._worker.client_lost(self)
 
     def pause_writing(self) -> None:

@@ -287,6 +287,36 @@ def test_client_leaves_in_a_head(balance, backend, how):
     assert len(started.links) == 1
 
 
+def test_client_resets_an_upload_that_its_backend_does_not_read(balance, backend):
+    """Nothing is read from it then, and still it must be seen to have left."""
+    gate = threading.Event()
+    running = balance(backend(lambda link: gate.wait(10)))
+    client = running.connect()
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+    client.sock.settimeout(0.2)
+    pour(client, 100_000_000)
+    client.reset()
+    try:
+        running.wait_idle()
+        assert (running.line()["status"], running.line()["code"]) == (499, "CD")
+        wait_until(lambda: running.ledger().clients == 0, "the client connection closed")
+    finally:
+        gate.set()
+
+
+def test_client_that_pipelines_much_is_seen_to_reset(balance, backend):
+    """The same while what it sent ahead is more than is read ahead."""
+    running = balance(backend(lambda link: link.rest()))
+    client = running.connect()
+    client.send(GET)
+    running.wait_in_flight(1)
+    client.send(GET * 10_000)
+    client.reset()
+    running.wait_idle()
+
+    assert running.line()["code"] == "CH"
+
+
 @pytest.mark.parametrize("how", ["closes", "half-closes"])
 @pytest.mark.parametrize("sends", [GET, POST, UPLOAD + b"x" * 50_000], ids=["GET", "POST", "upload"])
 def test_client_leaves_with_its_request(balance, backend, how, sends):
