@@ -102,10 +102,10 @@ def uvicorn_app(port: int = 0) -> Server:
     return Server([sys.executable, *line.split()], port)
 
 
-def one_write_app() -> Server:
-    """A server whose responses are never half sent, however it ends."""
+def one_write_app(seen: Path | None = None) -> Server:
+    """A server whose responses are never half sent, however it ends; `seen` keeps its request lines."""
     port = free_port()
-    return Server([sys.executable, "one_write.py", str(port)], port)
+    return Server([sys.executable, "one_write.py", str(port), *([str(seen)] if seen else [])], port)
 
 
 def flask_app(port: int = 0) -> Server:
