@@ -250,6 +250,9 @@ cdef void http_upstream_changed(worker_t* worker, exchange_t* exchange, uint32_t
     connection_note(upstream, events)
     if upstream.flags & CONN_CONNECTING:
         settle(worker, exchange, exchange_connect_done(worker, exchange, upstream_connected(upstream)))
+        # A backend may have spoken first, and this event be the only one that says so.
+        if exchange.generation == generation and exchange.phase == PHASE_HEAD:
+            response_receive(worker, exchange)
         return
     if exchange.flags & X_TUNNEL:
         tcp_pump(worker, exchange)

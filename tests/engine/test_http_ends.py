@@ -41,6 +41,7 @@ CUT = {
         b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + b"x" * 300_000,
         b"x" * 300_000,
     ),
+    "length, absurd": (b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\nabc", b"abc"),
     "chunked, no chunk": (CHUNKED, b""),
     "chunked, in a size": (CHUNKED + b"3\r\nabc\r\n1", b"abc"),
     "chunked, behind a size": (CHUNKED + b"3\r\nabc\r\n4\r\n", b"abc"),

@@ -167,6 +167,26 @@ def test_backend_ends_before_accept(balance, backend, refused, unanswered, where
     assert [(line["status"], line["code"]) for line in running.lines(2)] == [(200, "--"), (status, code)]
 
 
+def test_backend_that_speaks_before_it_was_asked_is_heard(balance, backend):
+    """A server that is full may say so as soon as it has accepted."""
+    busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy"
+
+    def script(link):
+        link.send(busy)
+        link.rest()
+
+    started = backend(script)
+    running = balance(started)
+    client = running.connect()
+    for n in range(5):
+        client.send(POST)
+        answer = client.response()
+        assert (answer.status, answer.body) == (503, b"busy")
+        assert len(started.links) == n + 1
+    running.wait_idle()
+    assert [line["code"] for line in running.lines(5)] == ["--"] * 5
+
+
 def test_upload_that_its_backend_does_not_read_is_the_backends_fault(balance, backend):
     """A process that was stopped keeps its kernel's window shut: 504, and sD in the log."""
     gate = threading.Event()
