@@ -35,7 +35,7 @@ build: $(VENV)/built
 run: build
 	$(VENV)/bin/fastlb demo $(ARGS)
 
-test: build $(VENV)/has-test
+test: build $(VENV)/has-test $(VENV)/has-peers
 	$(MORE_FILES) && $(PYTHON_IN) -m pytest --engine both $(ARGS)
 
 lint: $(VENV)/has-lint

@@ -18,5 +18,6 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
                             uint32_t count) noexcept nogil
 cdef step_t connection_flush(worker_t* worker, connection_t* conn) noexcept nogil
 cdef bint connection_quiet(connection_t* conn) noexcept nogil
+cdef int connection_error(connection_t* conn) noexcept nogil
 cdef void connection_linger(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_linger_read(worker_t* worker, connection_t* conn) noexcept nogil

@@ -10,9 +10,9 @@ from fastlb.native.buffer cimport (
 )
 from fastlb.native.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
-    IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, TCP_NODELAY,
-    close, epoll_ctl, epoll_event, iovec, linger, msghdr, call_recv, call_send, sendmsg, setsockopt,
-    shutdown,
+    IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_ERROR, SO_LINGER, SOL_SOCKET,
+    TCP_NODELAY, close, epoll_ctl, epoll_event, getsockopt, iovec, linger, msghdr, call_recv,
+    call_send, sendmsg, setsockopt, shutdown, socklen_t,
 )
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
@@ -200,6 +200,15 @@ cdef bint connection_quiet(connection_t* conn) noexcept nogil:
         conn.flags &= ~CONN_READABLE
         return True
     return False
+
+
+cdef int connection_error(connection_t* conn) noexcept nogil:
+    """What went wrong on the socket since this was last asked, as an errno; 0 if nothing did."""
+    cdef int error = 0
+    cdef socklen_t len = sizeof(error)
+    if getsockopt(conn.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0:
+        return errno
+    return error
 
 
 cdef void connection_linger(worker_t* worker, connection_t* conn) noexcept nogil:

@@ -24,14 +24,16 @@ from fastlb.native.http_head cimport (
     HEAD_EOF, HEAD_LOST, head_consume, head_receive, received_t, reply_write, request_head_size,
     request_head_write, response_head_write,
 )
-from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLRDHUP, iovec
+from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, iovec
 from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
-from fastlb.native.relay cimport relay_decode, relay_feed, relay_open, relay_pending, relay_pump
+from fastlb.native.relay cimport (
+    relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
+)
 from fastlb.native.retry_budget cimport retry_allowed
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_CONNECTING, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
+    CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
     FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE,
     FRAME_LENGTH, FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE,
     SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER,
@@ -76,12 +78,14 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
         answer_here(worker, exchange, found)
         return
     status = request_write(worker, exchange, found)
-    if status == 0:
-        settle(worker, exchange, exchange_dispatch(worker, exchange))
-    elif status == 503:
+    if status == 503:
         http_reply(worker, exchange, status, c'R', c'C')
-    else:
+    elif status:
         http_reply(worker, exchange, status, c'P', c'D' if status == 413 else c'R')
+    elif conn.flags & CONN_HANGUP and exchange.request.source_done:
+        http_abort(worker, exchange, c'C', c'R')     # its FIN came along, and is reported once only
+    else:
+        settle(worker, exchange, exchange_dispatch(worker, exchange))
 
 
 cdef void http_describe(exchange_t* exchange, received_t* found) noexcept nogil:
@@ -212,13 +216,21 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         exchange_later(worker, exchange)
     if step == STEP_FAILED:
         request_failed(worker, exchange)
+    elif exchange.request.source_done and client_has_left(exchange):
+        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
     elif exchange.phase != PHASE_HEAD:
         return
-    elif not exchange.request.source_done:
-        timer_arm(worker, exchange.client, TIMER_IDLE)
-    elif step == STEP_EOF:
+    elif exchange.request.source_done:
         timer_cancel(worker, exchange.client)
         timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
+    else:
+        timer_arm(worker, exchange.client, TIMER_TUNNEL if relay_blocked(&exchange.request) else TIMER_IDLE)
+
+
+cdef inline bint client_has_left(exchange_t* exchange) noexcept nogil:
+    """A FIN in HTTP mode, unless the client only waits for the rest of a response. epoll reports
+    it once, maybe together with the last bytes of the request."""
+    return exchange.client.flags & CONN_HANGUP != 0 and not exchange.response.source_done
 
 
 cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -256,7 +268,7 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
     if events & (EPOLLHUP | EPOLLERR):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
-    if events & EPOLLRDHUP and exchange.request.source_done and not exchange.response.source_done:
+    if client_has_left(exchange) and (exchange.request.source_done or exchange.phase < PHASE_HEAD):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
     if exchange.phase >= PHASE_HEAD and not exchange.request.source_done:
@@ -281,6 +293,9 @@ cdef void http_upstream_changed(worker_t* worker, exchange_t* exchange, uint32_t
     connection_note(upstream, events)
     if upstream.flags & CONN_CONNECTING:
         settle(worker, exchange, exchange_connect_done(worker, exchange, upstream_connected(upstream)))
+        # A backend may have spoken first, and this event be the only one that says so.
+        if exchange.generation == generation and exchange.phase == PHASE_HEAD:
+            response_receive(worker, exchange)
         return
     if exchange.flags & X_TUNNEL:
         tcp_pump(worker, exchange)
@@ -608,9 +623,11 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
         exchange.failure = FAIL_QUEUE_TIMEOUT
         reply_unavailable(worker, exchange)
     elif exchange.flags & X_ANSWERED:
-        # The target is slow if something waits for it, otherwise the backend has nothing more.
-        http_abort(worker, exchange,
-                   c'c' if exchange.client.outbox != NULL else c's',
+        # The client is slow if something waits for it, otherwise the backend has nothing more.
+        http_abort(worker, exchange, c'c' if relay_blocked(&exchange.response) else c's',
                    exchange_phase_letter(exchange))
+    elif timer_class == TIMER_TUNNEL:                # it does not read the request
+        account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
+        http_reply(worker, exchange, 504, c's', c'D')
     else:
         http_reply(worker, exchange, 408, c'c', c'D')

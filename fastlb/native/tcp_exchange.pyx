@@ -4,14 +4,16 @@ from libc.errno cimport ENOMEM, ETIMEDOUT
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from fastlb.native.accounting cimport account_progress
-from fastlb.native.connection cimport connection_close, connection_note, connection_reset
+from fastlb.native.connection cimport (
+    connection_close, connection_error, connection_note, connection_reset,
+)
 from fastlb.native.exchange cimport (
     DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect_done,
     exchange_dispatch, exchange_drop_upstream, exchange_end_code, exchange_granted, exchange_later,
     exchange_open, exchange_phase_letter,
 )
 from fastlb.native.linux cimport SHUT_WR, shutdown
-from fastlb.native.relay cimport relay_open, relay_pump
+from fastlb.native.relay cimport relay_blocked, relay_open, relay_pump
 from fastlb.native.timers cimport timer_arm
 from fastlb.native.types cimport (
     CONN_BROKEN, CONN_CONNECTING, CONN_TCP, FAIL_LOCAL, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
@@ -119,10 +121,13 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         timer_arm(worker, exchange.client, TIMER_TUNNEL if exchange.flags & X_TUNNEL else TIMER_IDLE)
 
 
-cdef inline bint gone(connection_t* conn, half_t* half) noexcept nogil:
-    """True if `conn`, the source of `half`, was reset behind its FIN: nothing is read from it any
-    more, so nothing else would tell. A UNIX socket hangs up whenever its peer closes."""
-    return half.shut and conn.flags & (CONN_BROKEN | CONN_TCP) == (CONN_BROKEN | CONN_TCP)
+cdef bint gone(connection_t* conn, half_t* half) noexcept nogil:
+    """True if `conn`, the source of `half`, was reset while it is not read, behind its FIN or because
+    the target does not read: nothing else would tell. A UNIX socket hangs up whenever its peer closes,
+    and a TCP socket also after a FIN from both sides."""
+    if conn.flags & (CONN_BROKEN | CONN_TCP) != (CONN_BROKEN | CONN_TCP):
+        return False
+    return half.shut or (relay_blocked(half) and connection_error(conn) != 0)
 
 
 cdef step_t half_pump(worker_t* worker, half_t* half) noexcept nogil:
@@ -172,9 +177,13 @@ cdef void tcp_timeout(worker_t* worker, connection_t* conn, int timer_class) noe
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         refuse(worker, exchange)
-    elif exchange.response.shut:
-        tcp_abort(worker, exchange, c'c', c'D')      # the client never sent its FIN
-    elif exchange.request.shut:
-        tcp_abort(worker, exchange, c's', c'D')      # the backend never did
     else:
-        tcp_abort(worker, exchange, c'c', c'D')
+        tcp_abort(worker, exchange, c's' if backend_owes(exchange) else c'c', c'D')
+
+
+cdef bint backend_owes(exchange_t* exchange) noexcept nogil:
+    """True if the backend is the one that does not read, or has not sent its FIN. A session that is
+    simply idle is its client's."""
+    if relay_blocked(&exchange.response):
+        return False
+    return relay_blocked(&exchange.request) or (exchange.request.shut and not exchange.response.shut)

@@ -6,11 +6,10 @@ from libc.stdlib cimport realloc
 from libc.string cimport memset
 
 from fastlb.native.connection cimport (
-    connection_close, connection_open, connection_quiet, connection_send,
+    connection_close, connection_error, connection_open, connection_quiet, connection_send,
 )
 from fastlb.native.linux cimport (
-    AF_UNIX, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, close, connect,
-    getsockopt, iovec, sockaddr, socket, socklen_t,
+    AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, iovec, sockaddr, socket, socklen_t,
 )
 from fastlb.native.peer cimport peer_ends
 from fastlb.native.proxy_protocol cimport PROXY_WRITTEN_MAX_BYTES, proxy_write
@@ -150,12 +149,8 @@ cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* e
 
 cdef int upstream_connected(connection_t* conn) noexcept nogil:
     """epoll reported a connecting socket: 0 if it is open now, otherwise the errno."""
-    cdef int error = 0
-    cdef socklen_t len = sizeof(error)
     conn.flags &= ~CONN_CONNECTING
-    if getsockopt(conn.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0:
-        return errno
-    return error
+    return connection_error(conn)
 
 
 cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* client) noexcept nogil:

@@ -12,18 +12,33 @@ Facts about asyncio and uvloop transports that this file depends on:
 """
 
 import asyncio
+import errno
+import os
 import socket
 import struct
 from contextlib import suppress
 from typing import cast
 
+# How often a peer that is not read is asked whether it has reset the connection.
+_LOOK_S = 0.25
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
     """Bytes in and out of one socket, with what is needed for back-pressure and half-close."""
 
-    __slots__ = ("eof", "finished", "full", "held_bytes", "lost", "paused", "sock", "transport")
+    __slots__ = (
+        "_look_later",
+        "eof",
+        "finished",
+        "full",
+        "held_bytes",
+        "lost",
+        "paused",
+        "reset_seen",
+        "sock",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
@@ -35,6 +50,8 @@ class Connection(asyncio.Protocol):
         self.eof = False  # the peer has sent FIN
         self.finished = False  # we have sent FIN, or will after the write buffer
         self.lost = False
+        self.reset_seen: ConnectionResetError | None = None  # what `watch` found
+        self._look_later: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
@@ -87,7 +104,25 @@ class Connection(asyncio.Protocol):
             return True
         return True
 
-    def was_reset(self) -> bool:
+    def watch(self) -> None:
+        """Look for a reset as long as nothing is read, behind the FIN or while paused.
+
+        Its `connection_lost` comes then with None, and the reason is in `reset_seen`.
+        """
+        if self._look_later is None and (self.eof or self.paused):
+            self._look_later = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._look_later = None
+        if self.lost or not (self.eof or self.paused):
+            return
+        if self._was_reset():
+            self.reset_seen = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            self.abort()
+        else:
+            self.watch()
+
+    def _was_reset(self) -> bool:
         """True if the peer has reset the connection since this was last asked (SO_ERROR, socket(7))."""
         try:
             return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0

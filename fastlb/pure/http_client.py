@@ -210,6 +210,10 @@ class HttpClient(Requester):
 
     # --- from the transport -----------------------------------------------------------------
 
+    def pause(self) -> None:
+        super().pause()
+        self.watch()
+
     def eof_received(self) -> bool:
         self.eof = True
         if self._user is not None:
@@ -227,7 +231,7 @@ class HttpClient(Requester):
         self.deadline.cancel()
         self._worker.buffers.let_go(self)
         if self._user is not None:
-            self._user.client_lost(exc)
+            self._user.client_lost(exc or self.reset_seen)
         elif self._started_ns:
             self._client_left()
         self._worker.client_lost(self)

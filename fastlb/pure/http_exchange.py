@@ -4,6 +4,7 @@ Bytes are passed on as they arrive, in both directions at once. What may still b
 connection turns out to be dead, is kept until the first byte of a response.
 """
 
+import errno
 import time
 
 from fastlb.model.events import EventKind
@@ -396,9 +397,9 @@ class HttpExchange(Answering):
             waits_for_client = self._client.full or not (self._body.done or self._client.paused)
             self._break("cD" if waits_for_client else "sD")
         elif self._body.done:
-            self._answer(504, "sH")
+            self._too_slow("sH")
         elif self._client.paused:
-            self._answer(504, "sD")
+            self._too_slow("sD")
         else:
             self._answer(408, "cD")
 
@@ -412,6 +413,12 @@ class HttpExchange(Answering):
             self._end_upload(linger=False)
         elif not self.ended:
             self._answer(503, "R" + self._phase)
+
+    def _too_slow(self, code: str) -> None:
+        """The backend does not answer, or does not even read the request."""
+        assert self.backend is not None
+        self.worker.failed(self.backend, EventKind.BACKEND_FAILED, errno.ETIMEDOUT)
+        self._answer(504, code)
 
     def kill(self) -> None:
         """The engine stops."""

@@ -5,7 +5,6 @@ The end of one direction is passed on as FIN behind what is buffered, and the ot
 A reader that stalls stops the sender: at most one write buffer and one read are held for it.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -14,9 +13,6 @@ from fastlb.pure.buffers import Buffers
 from fastlb.pure.connection import Connection
 from fastlb.pure.timers import Deadline
 from fastlb.pure.upstream import UpstreamConnection
-
-# How often a side that has sent FIN is asked whether a reset has followed.
-_RESET_CHECK_S = 0.25
 
 
 class Relay:
@@ -36,7 +32,6 @@ class Relay:
         "_fin_s",
         "_idle_s",
         "_record",
-        "_reset_check",
         "_upstream",
         "_upstream_lost",
     )
@@ -64,7 +59,6 @@ class Relay:
         self._code = "--"
         self._client_lost = False
         self._upstream_lost = False
-        self._reset_check: asyncio.TimerHandle | None = None
 
     def start(self, from_client: bytes, from_upstream: bytes) -> None:
         """Begin with what was read before; `from_client` is counted already."""
@@ -75,18 +69,18 @@ class Relay:
             self.upstream_data(from_upstream)
         self._upstream.resume()
         if self._upstream.full:
-            self._client.pause()
+            self._stop(self._client)
         else:
             self._client.resume()
         if self._client.eof:
             self.client_eof()
 
     def expired(self) -> None:
-        """Close a session in which nothing moves any more; the code names the side that owes."""
-        waits_for_client = self._client.full or not self._client.eof
-        self._code = "cD" if waits_for_client else "sD"
-        self._client.abort()
-        self._upstream.abort()
+        """Reset a session in which nothing moves any more; the code names the side that owes."""
+        backend_owes = self._upstream.full or self._client.eof
+        self._code = "sD" if backend_owes and not self._client.full else "cD"
+        self._client.reset()
+        self._upstream.reset()
 
     def kill(self, who: str = "K") -> None:
         """Reset both sides."""
@@ -108,7 +102,7 @@ class Relay:
         self._record.bytes_in += len(data)
         self._upstream.send(data)
         if self._upstream.full:
-            self._client.pause()
+            self._stop(self._client)
         self._touch()
 
     def client_eof(self) -> None:
@@ -121,7 +115,7 @@ class Relay:
 
     def client_full(self) -> None:
         self._hold(self._client)
-        self._upstream.pause()
+        self._stop(self._upstream)
 
     def client_drained(self) -> None:
         self._upstream.resume()
@@ -135,7 +129,7 @@ class Relay:
         self._record.bytes_out += len(data)
         self._client.send(data)
         if self._client.full:
-            self._upstream.pause()
+            self._stop(self._upstream)
         self._touch()
 
     def upstream_eof(self) -> None:
@@ -148,7 +142,7 @@ class Relay:
 
     def upstream_full(self) -> None:
         self._hold(self._upstream)
-        self._client.pause()
+        self._stop(self._client)
 
     def upstream_drained(self) -> None:
         self._client.resume()
@@ -165,21 +159,14 @@ class Relay:
         if self._client.eof and self._upstream.eof:
             self._client.close()
             self._upstream.close()
-        elif self._reset_check is None:
-            self._check_later()
-
-    def _check_later(self) -> None:
-        self._reset_check = self._upstream.backend.loop.call_later(_RESET_CHECK_S, self._check_reset)
-
-    def _check_reset(self) -> None:
-        """Who has sent FIN can still vanish; nothing is read there any more that would tell."""
-        if self._client_lost or self._upstream_lost or (self._client.eof and self._upstream.eof):
-            return
-        gone, code = (self._client, "CD") if self._client.eof else (self._upstream, "SD")
-        if gone.was_reset():
-            self._reset(code)
         else:
-            self._check_later()
+            self._client.watch()
+            self._upstream.watch()
+
+    def _stop(self, source: Connection) -> None:
+        """Read no more from `source` until the other side has taken what is here."""
+        source.pause()
+        source.watch()
 
     def _side_lost(self, error: Exception | None, code: str, other: Connection) -> None:
         if error is not None:
@@ -188,6 +175,4 @@ class Relay:
             other.reset()
         if self._client_lost and self._upstream_lost:
             self._deadline.clear()
-            if self._reset_check is not None:
-                self._reset_check.cancel()
             self._ended(self._code)

@@ -55,7 +55,7 @@ class TcpClient(Connection):
         self.lost = True
         self._worker.buffers.let_go(self)
         if self._session is not None:
-            self._session.client_lost(exc)
+            self._session.client_lost(exc or self.reset_seen)
         self._worker.client_lost(self)
 
     def pause_writing(self) -> None:

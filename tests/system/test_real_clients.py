@@ -1,22 +1,16 @@
-"""Real clients: curl, wrk, httpx and websockets."""
+"""Real clients: curl, wrk and httpx."""
 
 import hashlib
 import re
 import subprocess
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
-from websockets.sync.server import serve
 
 from fastlb.model.address import Address
 from fastlb.model.config import Mode
 from support.backend import answering
-from support.waiting import wait_until
 
 MIB = 1 << 20
 
@@ -67,6 +61,76 @@ def test_curl_expects_continue(balance, uvicorn_backend):
     )
 
     assert found.decode() == hashlib.sha256(b"x" * MIB * 2).hexdigest()
+
+
+@pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
+def test_curl_uploads_a_file(balance, uvicorn_backend, tmp_path, version):
+    """Length known, in either version; the backend sees it whole."""
+    body = hashlib.sha512(b"file").digest() * 30_000
+    (tmp_path / "file").write_bytes(body)
+    url = f"http://127.0.0.1:{balance(at(uvicorn_backend)).port}/digest"
+
+    assert curl(version, "-T", str(tmp_path / "file"), url).decode() == hashlib.sha256(body).hexdigest()
+
+
+def test_curl_does_not_wait_for_a_continue_that_does_not_come(balance, backend):
+    """A backend that knows no Expect gets the body after curl's own time, and answers as always."""
+    got = []
+
+    def script(link):
+        got.append(link.request().body)
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    url = f"http://127.0.0.1:{balance(backend(script)).port}/"
+    flags = ("--expect100-timeout", "0.2", "-H", "Expect: 100-continue", "--data-binary", "@-")
+
+    assert curl(*flags, url, data=b"body") == b"ok"
+    assert got == [b"body"]
+
+
+@pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
+def test_curl_reads_a_stream_in_its_own_version(balance, uvicorn_backend, version):
+    """uvicorn sends chunks, whatever curl understands."""
+    url = f"http://127.0.0.1:{balance(at(uvicorn_backend)).port}/events"
+
+    assert curl(version, "-N", url) == b"".join(b"data: %d\n\n" % n for n in range(3))
+
+
+def test_curl_asks_for_many_heads_on_one_connection(balance, uvicorn_backend):
+    """A length without a body, over and over, and then a body."""
+    running = balance(at(uvicorn_backend))
+    url = f"http://127.0.0.1:{running.port}/"
+    heads = curl("-I", *[url + f"?{n}" for n in range(5)])
+    mixed = curl("-I", url, "--next", "-sS", url)
+
+    assert heads.count(b"HTTP/1.1 200 OK\r\n") == 5
+    assert b'"path":"/"' in mixed
+    assert running.ledger().accepted == 2
+
+
+def test_curl_that_gives_up_cancels_its_request(balance, backend):
+    """--max-time: the log says who it was, and nothing is left in flight."""
+    running = balance(backend(lambda link: link.rest()))
+    gave_up = subprocess.run(
+        ["curl", "-sS", "--max-time", "0.3", f"http://127.0.0.1:{running.port}/"], capture_output=True
+    )
+
+    assert gave_up.returncode == 28  # CURLE_OPERATION_TIMEDOUT
+    running.wait_idle()
+    assert (running.line()["status"], running.line()["code"]) == (499, "CH")
+
+
+def test_curl_sees_that_a_response_is_cut(balance, backend):
+    """Its exit status is what a script looks at."""
+
+    def script(link):
+        link.request()
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+
+    url = f"http://127.0.0.1:{balance(backend(script)).port}/"
+    for version in ("--http1.0", "--http1.1"):
+        cut = subprocess.run(["curl", "-sS", "--max-time", "5", version, url], capture_output=True)
+        assert cut.returncode in (18, 56)  # CURLE_PARTIAL_FILE, CURLE_RECV_ERROR
 
 
 def test_curl_keeps_one_connection_for_many_urls(balance, uvicorn_backend):
@@ -122,75 +186,3 @@ def test_httpx_keeps_its_connections(balance, uvicorn_backend):
         assert running.ledger().accepted <= 8
 
     assert statuses == {200}
-
-
-@pytest.fixture
-def socket_server(no_leaks):
-    """A WebSocket server that echoes, and closes with the code it is told."""
-
-    def talk(connection):
-        for message in connection:
-            if message == "split":
-                connection.send(["a" * 1000, "b" * 70_000, "c"])
-            elif isinstance(message, str) and message.startswith("close "):
-                connection.close(int(message.split()[1]), "as you wish")
-            else:
-                connection.send(message)
-
-    with serve(talk, "127.0.0.1", 0, max_size=None) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield Address(host="127.0.0.1", port=server.socket.getsockname()[1])
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def web_socket(balance, socket_server):
-    """A WebSocket through the balancer, and the balance it goes through."""
-    running = balance(socket_server)
-    with connect(f"ws://127.0.0.1:{running.port}/", max_size=None) as connection:
-        yield connection, running
-    running.wait_in_flight(0)
-
-
-def test_web_socket_echoes_every_size(web_socket):
-    """Both ways, text and binary, to 4 MiB."""
-    connection, running = web_socket
-    for message in ("", "hello", "\u20ac" * 5000, b"\x00" * 200_000, bytes(range(256)) * 16_384):
-        connection.send(message)
-        assert connection.recv(10) == message
-    assert running.in_flight() == 1
-
-
-def test_web_socket_passes_fragments_and_pings(web_socket):
-    """Frames are the peers' business."""
-    connection, _ = web_socket
-    connection.send(["one ", "two ", "three"])
-    assert connection.recv(5) == "one two three"
-    connection.send("split")
-    assert connection.recv(5) == "a" * 1000 + "b" * 70_000 + "c"
-    assert connection.ping().wait(5)
-
-
-@pytest.mark.parametrize("code", [1000, 1001, 1012, 4000])
-def test_web_socket_passes_close_codes(web_socket, code):
-    """The close frame gets through before the connection goes."""
-    connection, _ = web_socket
-    connection.send(f"close {code}")
-    with pytest.raises(ConnectionClosed) as closed:
-        connection.recv(5)
-
-    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, "as you wish")
-
-
-def test_web_sockets_are_counted_as_exchanges(balance, socket_server):
-    """Twenty at once, twenty in flight."""
-    running = balance(socket_server)
-    with ExitStack() as stack:
-        for _ in range(20):
-            stack.enter_context(connect(f"ws://127.0.0.1:{running.port}/"))
-        wait_until(lambda: running.in_flight() == 20)
-    running.wait_in_flight(0)
-
-    assert {line["status"] for line in running.lines(20)} == {101}

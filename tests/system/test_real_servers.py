@@ -1,4 +1,4 @@
-"""Real applications as backends: Starlette on uvicorn, Flask on gunicorn."""
+"""Real applications as backends: Starlette on uvicorn, Flask on gunicorn, and Node's http server."""
 
 import hashlib
 import time
@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 
-@pytest.fixture(params=["uvicorn_backend", "flask_backend"])
+@pytest.fixture(params=["uvicorn_backend", "flask_backend", "node_backend"])
 def server(request):
     """Each of the real servers in turn."""
     return request.getfixturevalue(request.param)
