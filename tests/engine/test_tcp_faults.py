@@ -169,6 +169,7 @@ def test_reset_is_a_reset_for_the_other_side(tcp, backend, who, size):
         wait_until(lambda: heard, "the backend's end")
     else:
         client.exactly(size)
+        wait_until(lambda: connected(running))
         gate.set()
         heard.append(how_it_ends(client)[1])
 
