@@ -8,7 +8,7 @@ from fastlb.native.connection cimport connection_close, connection_linger, conne
 from fastlb.native.exchange cimport exchange_close, exchange_end_code, exchange_open
 from fastlb.native.http1 cimport HEAD_DONE, HEAD_MORE
 from fastlb.native.http_exchange cimport (
-    STATUS_CLIENT_GONE, http_begin, http_client_changed, http_describe, http_exchange_granted,
+    STATUS_CLIENT_GONE, http_abort, http_begin, http_client_changed, http_describe, http_exchange_granted,
     http_exchange_resume, http_exchange_timeout, http_reply, http_upstream_changed,
 )
 from fastlb.native.http_head cimport HEAD_EOF, HEAD_LOST, head_receive, received_t
@@ -93,6 +93,18 @@ cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
         connection_linger(worker, conn)
     else:
         timer_arm(worker, conn, TIMER_LINGER)
+
+
+cdef void http_stop_idle(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Stopped between requests, or in the middle of a head, which is a request broken off."""
+    cdef exchange_t* exchange = NULL
+    if conn.inbox != NULL:
+        exchange = exchange_open(worker, conn, X_HTTP)
+    if exchange == NULL:
+        connection_close(worker, conn)
+        return
+    exchange.record.bytes_in = buffer_length(conn.inbox)
+    http_abort(worker, exchange, c'K', c'R')
 
 
 # ---- around an exchange: when it is over, the next head may be here already -------------------

@@ -26,7 +26,7 @@ from fastlb.native.http_head cimport (
 )
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLRDHUP, iovec
 from fastlb.native.relay cimport relay_decode, relay_feed, relay_open, relay_pending, relay_pump
-from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
+from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_CONNECTING, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
@@ -183,11 +183,26 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         request_failed(worker, exchange)
     elif exchange.phase != PHASE_HEAD:
         return
+    elif upload_waits(exchange):
+        timer_arm(worker, exchange.client, TIMER_TUNNEL)
     elif not exchange.request.source_done:
         timer_arm(worker, exchange.client, TIMER_IDLE)
     elif step == STEP_EOF:
         timer_cancel(worker, exchange.client)
         timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
+
+
+cdef inline bint upload_waits(exchange_t* exchange) noexcept nogil:
+    """True if the backend is slow to take what the client has sent."""
+    return exchange.upstream != NULL \
+        and (exchange.upstream.outbox != NULL or exchange.request.piped_bytes > 0)
+
+
+cdef inline bint client_owes(exchange_t* exchange) noexcept nogil:
+    """True if it is the client that is slow: to take the response, or to send the rest of its body."""
+    if exchange.client.outbox != NULL or exchange.response.piped_bytes > 0:
+        return True
+    return not exchange.request.source_done and not upload_waits(exchange)
 
 
 cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -198,7 +213,7 @@ cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
         if exchange.phase == PHASE_HEAD:
             response_receive(worker, exchange)       # its answer, or the news that there is none
     elif half.error_side == SIDE_MESSAGE and not exchange.flags & X_ANSWERED:
-        http_reply(worker, exchange, 400, c'P', c'H')
+        http_reply(worker, exchange, 400, c'P', c'R')
     else:
         http_abort(worker, exchange, c'P' if half.error_side == SIDE_MESSAGE else c'C',
                    exchange_phase_letter(exchange))
@@ -212,7 +227,8 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
     if events & (EPOLLHUP | EPOLLERR):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
-    if events & EPOLLRDHUP and exchange.request.source_done and not exchange.response.source_done:
+    if events & EPOLLRDHUP and (exchange.request.source_done or exchange.phase < PHASE_HEAD) \
+            and not exchange.response.source_done:
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
     if exchange.phase >= PHASE_HEAD and not exchange.request.source_done:
@@ -328,11 +344,11 @@ cdef void response_invalid(worker_t* worker, exchange_t* exchange) noexcept nogi
 cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
     """A 1xx head; HTTP/1.0 clients do not know them. False if that ended the exchange."""
     cdef iovec piece
+    exchange.flags |= X_CONTINUED                    # the backend has the request, whoever hears of it
     if not exchange.flags & X_HTTP10:
         piece.iov_base = worker.frame
         piece.iov_len = response_head_write(worker.frame, found.head, found.text, False, True, False, False)
         exchange.record.bytes_out += piece.iov_len
-        exchange.flags |= X_CONTINUED
         if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED:
             http_abort(worker, exchange, c'C', c'H')
             return False
@@ -546,10 +562,13 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         reply_unavailable(worker, exchange)
+    elif exchange.flags & X_TUNNEL:
+        tcp_timeout(worker, exchange.client, timer_class)
     elif exchange.flags & X_ANSWERED:
-        # The target is slow if something waits for it, otherwise the backend has nothing more.
-        http_abort(worker, exchange,
-                   c'c' if exchange.client.outbox != NULL else c's',
+        http_abort(worker, exchange, c'c' if client_owes(exchange) else c's',
                    exchange_phase_letter(exchange))
-    else:
+    elif client_owes(exchange):
         http_reply(worker, exchange, 408, c'c', c'D')
+    else:
+        account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
+        http_reply(worker, exchange, 504, c's', c'D')

@@ -4,6 +4,7 @@ Bytes are passed on as they arrive, in both directions at once. What may still b
 connection turns out to be dead, is kept until the first byte of a response.
 """
 
+import errno
 import time
 
 from fastlb.model.events import EventKind
@@ -378,11 +379,16 @@ class HttpExchange(Answering):
             waits_for_client = self._client.full or not (self._body.done or self._client.paused)
             self._break("cD" if waits_for_client else "sD")
         elif self._body.done:
-            self._answer(504, "sH")
+            self._backend_too_slow("sH")
         elif self._client.paused:
-            self._answer(504, "sD")
+            self._backend_too_slow("sD")
         else:
             self._answer(408, "cD")
+
+    def _backend_too_slow(self, code: str) -> None:
+        assert self.backend is not None
+        self.worker.failed(self.backend, EventKind.BACKEND_FAILED, errno.ETIMEDOUT)
+        self._answer(504, code)
 
     def kill(self) -> None:
         """The engine stops."""

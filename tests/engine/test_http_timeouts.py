@@ -2,7 +2,9 @@
 
 import threading
 from dataclasses import replace
+from errno import ETIMEDOUT
 
+from fastlb.model.events import EventKind
 from support.backend import OK, answering, gated, silent
 from support.balance import PATIENT
 
@@ -72,6 +74,8 @@ def test_slow_response_is_504(balance, backend):
         assert client.response().status == 504
     running.wait_in_flight(0)
     assert [line["code"] for line in running.lines(2)] == ["sH", "sH"]
+    failures = running.wait_event(EventKind.BACKEND_FAILED, 2)
+    assert [(event.errno, event.in_a_row) for event in failures] == [(ETIMEDOUT, 1), (ETIMEDOUT, 2)]
 
 
 def test_response_time_ends_with_the_first_byte(balance, backend):
