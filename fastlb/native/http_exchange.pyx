@@ -24,12 +24,14 @@ from fastlb.native.http_head cimport (
     HEAD_EOF, HEAD_LOST, head_consume, head_receive, received_t, reply_write, request_head_size,
     request_head_write, response_head_write,
 )
-from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLRDHUP, iovec
-from fastlb.native.relay cimport relay_decode, relay_feed, relay_open, relay_pending, relay_pump
+from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, iovec
+from fastlb.native.relay cimport (
+    relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
+)
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_CONNECTING, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
+    CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
     FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE,
     FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE,
     SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER,
@@ -65,6 +67,9 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     relay_open(&exchange.request, conn, NULL, framing, head.content_length, framing == FRAME_CHUNKED)
     if not request_write(worker, exchange, found):
         http_reply(worker, exchange, 400, c'P', c'R')
+        return
+    if conn.flags & CONN_HANGUP and exchange.request.source_done:
+        http_abort(worker, exchange, c'C', c'R')     # its FIN came along, and is reported once only
         return
     settle(worker, exchange, exchange_dispatch(worker, exchange))
 
@@ -181,28 +186,21 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         exchange_later(worker, exchange)
     if step == STEP_FAILED:
         request_failed(worker, exchange)
+    elif exchange.request.source_done and client_has_left(exchange):
+        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
     elif exchange.phase != PHASE_HEAD:
         return
-    elif upload_waits(exchange):
-        timer_arm(worker, exchange.client, TIMER_TUNNEL)
-    elif not exchange.request.source_done:
-        timer_arm(worker, exchange.client, TIMER_IDLE)
-    elif step == STEP_EOF:
+    elif exchange.request.source_done:
         timer_cancel(worker, exchange.client)
         timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
+    else:
+        timer_arm(worker, exchange.client, TIMER_TUNNEL if relay_blocked(&exchange.request) else TIMER_IDLE)
 
 
-cdef inline bint upload_waits(exchange_t* exchange) noexcept nogil:
-    """True if the backend is slow to take what the client has sent."""
-    return exchange.upstream != NULL \
-        and (exchange.upstream.outbox != NULL or exchange.request.piped_bytes > 0)
-
-
-cdef inline bint client_owes(exchange_t* exchange) noexcept nogil:
-    """True if it is the client that is slow: to take the response, or to send the rest of its body."""
-    if exchange.client.outbox != NULL or exchange.response.piped_bytes > 0:
-        return True
-    return not exchange.request.source_done and not upload_waits(exchange)
+cdef inline bint client_has_left(exchange_t* exchange) noexcept nogil:
+    """A FIN in HTTP mode, unless the client only waits for the rest of a response. epoll reports
+    it once, maybe together with the last bytes of the request."""
+    return exchange.client.flags & CONN_HANGUP != 0 and not exchange.response.source_done
 
 
 cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -227,8 +225,7 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
     if events & (EPOLLHUP | EPOLLERR):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
-    if events & EPOLLRDHUP and (exchange.request.source_done or exchange.phase < PHASE_HEAD) \
-            and not exchange.response.source_done:
+    if client_has_left(exchange) and (exchange.request.source_done or exchange.phase < PHASE_HEAD):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
     if exchange.phase >= PHASE_HEAD and not exchange.request.source_done:
@@ -567,8 +564,16 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
     elif exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, c'c' if client_owes(exchange) else c's',
                    exchange_phase_letter(exchange))
-    elif client_owes(exchange):
-        http_reply(worker, exchange, 408, c'c', c'D')
-    else:
+    elif timer_class == TIMER_TUNNEL:                # it does not read the request
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
         http_reply(worker, exchange, 504, c's', c'D')
+    else:
+        http_reply(worker, exchange, 408, c'c', c'D')
+
+
+cdef bint client_owes(exchange_t* exchange) noexcept nogil:
+    """True if it is the client that takes nothing, or has not sent the rest of its body."""
+    if relay_blocked(&exchange.response):
+        return True
+    return not exchange.request.source_done \
+        and (exchange.upstream == NULL or not relay_blocked(&exchange.request))

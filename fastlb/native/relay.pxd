@@ -14,6 +14,11 @@ cdef inline bint relay_pending(const half_t* half) noexcept nogil:
     return not half.source_done or half.piped_bytes != 0 or half.target.outbox != NULL
 
 
+cdef inline bint relay_blocked(const half_t* half) noexcept nogil:
+    """True if the target's kernel has refused bytes: its peer does not read."""
+    return half.piped_bytes != 0 or half.target.outbox != NULL
+
+
 cdef void relay_open(half_t* half, connection_t* source, connection_t* target, int framing,
                      uint64_t length, bint rechunk) noexcept nogil
 cdef void relay_close(worker_t* worker, half_t* half) noexcept nogil

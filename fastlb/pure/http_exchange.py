@@ -379,13 +379,14 @@ class HttpExchange(Answering):
             waits_for_client = self._client.full or not (self._body.done or self._client.paused)
             self._break("cD" if waits_for_client else "sD")
         elif self._body.done:
-            self._backend_too_slow("sH")
+            self._too_slow("sH")
         elif self._client.paused:
-            self._backend_too_slow("sD")
+            self._too_slow("sD")
         else:
             self._answer(408, "cD")
 
-    def _backend_too_slow(self, code: str) -> None:
+    def _too_slow(self, code: str) -> None:
+        """The backend does not answer, or does not even read the request."""
         assert self.backend is not None
         self.worker.failed(self.backend, EventKind.BACKEND_FAILED, errno.ETIMEDOUT)
         self._answer(504, code)

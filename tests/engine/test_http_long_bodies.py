@@ -47,9 +47,7 @@ def test_long_bodies_of_a_pipeline_are_told_apart(balance, backend):
     client = balance(backend(script)).connect()
     uploading = threading.Thread(
         target=client.send,
-        args=[
-            b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body for body in sent
-        ],
+        args=[b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body for body in sent],
     )
     uploading.start()
     statuses = [client.response().status for _ in sent]
