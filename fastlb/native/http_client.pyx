@@ -100,6 +100,18 @@ cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
         timer_arm(worker, conn, TIMER_LINGER)
 
 
+cdef void http_stop_idle(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Stopped between requests, or in the middle of a head, which is a request broken off."""
+    cdef exchange_t* exchange = NULL
+    if conn.inbox != NULL:
+        exchange = exchange_open(worker, conn, X_HTTP)
+    if exchange == NULL:
+        connection_close(worker, conn)
+        return
+    exchange.record.bytes_in = buffer_length(conn.inbox)
+    http_abort(worker, exchange, c'K', c'R')
+
+
 # ---- around an exchange: when it is over, the next head may be here already -------------------
 
 cdef void http_upstream_event(worker_t* worker, exchange_t* exchange, uint32_t events) noexcept nogil:

@@ -30,7 +30,7 @@ from fastlb.native.relay cimport (
     relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
 )
 from fastlb.native.retry_budget cimport retry_allowed
-from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
+from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
@@ -392,11 +392,11 @@ cdef void response_invalid(worker_t* worker, exchange_t* exchange) noexcept nogi
 cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
     """A 1xx head; HTTP/1.0 clients do not know them. False if that ended the exchange."""
     cdef iovec piece
+    exchange.flags |= X_CONTINUED                    # the backend has the request, whoever hears of it
     if not exchange.flags & X_HTTP10:
         piece.iov_base = worker.frame
         piece.iov_len = response_head_write(worker.frame, found.head, found.text, False, True, False, False)
         exchange.record.bytes_out += piece.iov_len
-        exchange.flags |= X_CONTINUED
         if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED:
             http_abort(worker, exchange, c'R' if exchange.client.error == ENOMEM else c'C', c'H')
             return False
@@ -622,12 +622,21 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         reply_unavailable(worker, exchange)
+    elif exchange.flags & X_TUNNEL:
+        tcp_timeout(worker, exchange.client, timer_class)
     elif exchange.flags & X_ANSWERED:
-        # The client is slow if something waits for it, otherwise the backend has nothing more.
-        http_abort(worker, exchange, c'c' if relay_blocked(&exchange.response) else c's',
+        http_abort(worker, exchange, c'c' if client_owes(exchange) else c's',
                    exchange_phase_letter(exchange))
     elif timer_class == TIMER_TUNNEL:                # it does not read the request
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
         http_reply(worker, exchange, 504, c's', c'D')
     else:
         http_reply(worker, exchange, 408, c'c', c'D')
+
+
+cdef bint client_owes(exchange_t* exchange) noexcept nogil:
+    """True if it is the client that takes nothing, or has not sent the rest of its body."""
+    if relay_blocked(&exchange.response):
+        return True
+    return not exchange.request.source_done \
+        and (exchange.upstream == NULL or not relay_blocked(&exchange.request))

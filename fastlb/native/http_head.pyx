@@ -149,6 +149,8 @@ cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field
     if field.id == FIELD_CONTENT_LENGTH:
         if head.flags & HEAD_CHUNKED or length_seen[0]:
             return True
+        if head.is_response and (head.status < 200 or head.status == 204):
+            return True                              # RFC 9110 8.6: they have none
         length_seen[0] = True
         return False
     if field.id == FIELD_HOST:

@@ -12,8 +12,8 @@ from fastlb.native.connection cimport connection_close, connection_linger_read, 
 from fastlb.native.exchange cimport exchange_next_ready, exchange_phase_letter
 from fastlb.native.http1 cimport head_t
 from fastlb.native.http_client cimport (
-    http_backend_out, http_client_event, http_drain_idle, http_granted, http_resume, http_timeout,
-    http_upstream_event,
+    http_backend_out, http_client_event, http_drain_idle, http_granted, http_resume, http_stop_idle,
+    http_timeout, http_upstream_event,
 )
 from fastlb.native.http_exchange cimport http_abort
 from fastlb.native.linux cimport (
@@ -323,5 +323,7 @@ cdef void close_everything(worker_t* worker) noexcept nogil:
         conn = <connection_t*> slab_at(&worker.connections, i)
         if conn.role == ROLE_LISTENER:
             listener_close(worker, conn)
+        elif conn.role == ROLE_HTTP_CLIENT:
+            http_stop_idle(worker, conn)
         elif conn.role != ROLE_FREE:
             connection_close(worker, conn)

@@ -182,6 +182,7 @@ class Worker:
     def kill(self) -> None:
         """Reset every client, and with them their exchanges; close every pool."""
         self.draining = True
+        self.balancer.publish(Plan())  # or the first to end would make way for one that waits
         for client in tuple(self.clients):
             client.kill()
         for backend in self.backends.values():

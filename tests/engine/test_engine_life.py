@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import socket
 import threading
 
@@ -16,6 +15,7 @@ from fastlb.model.ledger import Holdings
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Plan, PlanEntry
 from support.backend import OK, answering, echo, gated, silent
+from support.descriptors import NoMoreDescriptors
 from support.leaks import open_fds, thread_count
 from support.waiting import wait_until
 
@@ -426,20 +426,6 @@ def test_connection_limit_pauses_accepting(balance, backend):
 
     assert third.response().body == b"ok"
     running.wait_event(EventKind.ACCEPT_RESUMED)
-
-
-class NoMoreDescriptors:
-    """While open, this process can get no new descriptor: the limit is the lowest free one."""
-
-    def __enter__(self):
-        self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        probe = os.dup(0)
-        os.close(probe)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (probe, self._limits[1]))
-        return self
-
-    def __exit__(self, *_):
-        resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
 
 
 def test_accept_without_descriptors_backs_off_and_recovers(balance, backend):

@@ -122,6 +122,28 @@ def test_response_cannot_take_out_its_length(balance, backend):
     assert downstream == OK
 
 
+@pytest.mark.parametrize("length", [b"0", b"5"])
+def test_response_that_never_has_a_body_loses_its_length(balance, backend, length):
+    """1xx and 204 must not have one (RFC 9110 8.6), and a client may be confused by it."""
+    lie = b"Content-Length: " + length + b"\r\n"
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n"
+    _, interim = pass_on(
+        balance,
+        backend,
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        early + lie + b"\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    )
+    _, final = pass_on(
+        balance,
+        backend,
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n" + lie + b"X: 1\r\n\r\n",
+    )
+
+    assert interim == early + b"\r\n"
+    assert final == b"HTTP/1.1 204 No Content\r\nX: 1\r\n\r\n"
+
+
 def test_forwarded_fields_of_the_client_are_replaced(balance, backend):
     """Nobody is trusted by default: a client cannot choose its own address."""
     upstream, _ = pass_on(

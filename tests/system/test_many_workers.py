@@ -3,7 +3,7 @@
 import socket
 from pathlib import Path
 
-from support.backend import answering
+from support.backend import answering, recording
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -40,3 +40,15 @@ def test_every_worker_serves_its_share_of_the_clients(backend, fastlb, engine):
         wait_until(lambda: len(threads_run_ns(running.process.pid)) >= WORKERS)
         spent = sorted(ns - before.get(tid, 0) for tid, ns in threads_run_ns(running.process.pid).items())
         assert spent[-WORKERS] > spent[-1] / 10
+
+
+def test_one_prober_asks_for_all_workers(backend, fastlb):
+    """A backend must not be asked more often because the balancer has more cores."""
+    asked = []
+    flags = ("--workers", "3", "--check-path", "/probe", "--check-interval", "60s")
+    running = fastlb(backend(recording(asked)).label, flags=flags)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        client.sendall(GET)
+        assert client.recv(4096).endswith(b"ok")
+
+    assert [head.split(b" ")[1] for head in asked] == [b"/probe", b"/"]

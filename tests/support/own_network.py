@@ -1,0 +1,37 @@
+"""One test run again in a network of its own, whose rules it may change without being root."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_MARK = "FASTLB_OWN_NETWORK"
+_TESTS = Path(__file__).parents[1]
+_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+# A user namespace lends the right to bring up the loopback interface (user_namespaces(7)).
+_ENTER = ("unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+
+
+def is_own() -> bool:
+    """True in a test that `run_again` has started."""
+    return _MARK in os.environ
+
+
+def run_again(node_id: str) -> None:
+    """Run one test in a network of its own; skip where namespaces are not to be had."""
+    try:
+        subprocess.run([*_ENTER, "true"], check=True, capture_output=True, timeout=10)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespace: {error}")
+    command = [*_ENTER, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", node_id]
+    done = subprocess.run(
+        command, cwd=_TESTS.parent, env={**os.environ, _MARK: "1"}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def keep_one_port() -> None:
+    """From now on connect() finds no other local port than one, for each address it connects to."""
+    _PORTS.write_text("40000 40000")
