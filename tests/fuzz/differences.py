@@ -51,7 +51,7 @@ def _length_is_repeated(reading: Reading, _: Verdict) -> bool:
 
 
 def _method_is_unknown(reading: Reading, verdict: Verdict) -> bool:
-    return "Invalid method" in verdict.refused
+    return verdict.refused.startswith("HttpParserInvalidMethodError")
 
 
 def _is_response(reading: Reading) -> bool:
