@@ -17,11 +17,12 @@ EXCHANGES := 0
 # More arguments for the tool behind a target: make test ARGS='-k retry'
 ARGS :=
 
-.PHONY: help build run test lint bench soak wheels sanitize coverage clean
+.PHONY: help build run test fuzz lint bench soak wheels sanitize coverage clean
 
 help:
 	@echo "make run     build, then start the demo on http://127.0.0.1:8080/"
 	@echo "make test    build, then run every test on both engines"
+	@echo "make fuzz    fuzz the HTTP parsers for ten minutes: ARGS='--seconds 60 --seed 1'"
 	@echo "make lint    ruff, mypy, cython-lint, import-linter"
 	@echo "make bench   build, then measure beside HAProxy, nginx and Envoy"
 	@echo "make wheels  build sdist and wheels, and test each where it is installed"
@@ -37,6 +38,9 @@ run: build
 
 test: build $(VENV)/has-test $(VENV)/has-peers
 	$(MORE_FILES) && $(PYTHON_IN) -m pytest --engine both $(ARGS)
+
+fuzz: build $(VENV)/has-fuzz
+	ci/fuzz.sh $(PYTHON_IN) $(ARGS)
 
 lint: $(VENV)/has-lint
 	$(VENV)/bin/ruff check .

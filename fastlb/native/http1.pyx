@@ -176,12 +176,10 @@ cdef int status_line_parse(head_t* head, const uint8_t* text, uint32_t len,
         elif i == 8:
             if text[i] != SP:
                 return 502
-        elif not c'0' <= text[i] <= c'9':
+        elif not c'0' <= text[i] <= c'9' or (i == 9 and not c'1' <= text[i] <= c'5'):
             return 502
     head.version = 10 + (text[7] - c'0')
     head.status = (text[9] - c'0') * 100 + (text[10] - c'0') * 10 + (text[11] - c'0')
-    if head.status < 100 or head.status > 599:
-        return 502
     at = text + 12
     if len > 12 and at[0] == SP:
         head.reason_at = 13

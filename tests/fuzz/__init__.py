@@ -1,0 +1,1 @@
+"""Differential fuzzing of the parsers: both engines against llhttp and h11."""
