@@ -97,6 +97,7 @@ class Membership:
         self._later = later
         self._members: dict[str, Member] = {}  # by label, in the order in which they were added
         self._by_slot: dict[int, Member] = {}
+        self._addresses: set[Address] = set()  # of all members; asked before the engine is told anything
         self._statuses: Counter[str] = Counter()
         self._plan: Plan | None = None
         self._publish_due = False
@@ -126,9 +127,10 @@ class Membership:
         """
         if config.label in self._members:
             raise ConfigError("backend.name", config.label, "given once")
-        slot = self._engine.add_backend(address, config.label, config.proxy_protocol)
-        if slot in self._by_slot:
+        if address in self._addresses:
             raise ConfigError("backend", str(config.address), "an address given once")
+        slot = self._engine.add_backend(address, config.label, config.proxy_protocol)
+        self._addresses.add(address)
         member = Member(config=config, address=address, slot=slot, added_s=self._clock.now_s())
         if not self._probe.enabled:
             member.health = rise_fall.assume_up(member.health)
@@ -143,6 +145,7 @@ class Membership:
         """Take a backend out; its open exchanges go on to their end. Raises: KeyError."""
         member = self.member(label)
         del self._members[label], self._by_slot[member.slot]
+        self._addresses.remove(member.address)
         self._statuses[member.status] -= 1
         if self._watcher is not None:
             self._watcher.forget(member)
@@ -163,9 +166,11 @@ class Membership:
 
         Returns: False, with nothing changed, if another member has that address.
         """
-        slot = self._engine.add_backend(address, member.label, member.config.proxy_protocol)
-        if slot in self._by_slot:
+        if address in self._addresses:
             return False
+        slot = self._engine.add_backend(address, member.label, member.config.proxy_protocol)
+        self._addresses.remove(member.address)
+        self._addresses.add(address)
         old_slot, member.slot, member.address = member.slot, slot, address
         self._by_slot[slot] = self._by_slot.pop(old_slot)
         self._publish()

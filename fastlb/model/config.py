@@ -140,7 +140,8 @@ class TimeoutConfig:
     """How long fastlb waits, in seconds. What each ends with is in docs/semantics.md.
 
     `connect_s`: TCP connect to one backend.
-    `header_s`: from the first byte of a request to the end of its header section (408).
+    `header_s`: from the first byte of a request to the end of its header section (408), and from the
+        accept to the end of a PROXY header.
     `idle_s`: HTTP client that sends nothing between requests or in the middle of a body.
     `response_s`: from the request's end to the first byte of the response (504); None = for ever.
     `tunnel_s`: no byte in either direction, of a TCP session, an upgraded connection or a

@@ -123,7 +123,11 @@ FLAGS = (
         help="No health checks. Failed connections still take a backend out for a while.",
     ),
     _duration("--connect-timeout", "3s", "Connecting to one backend."),
-    _duration("--header-timeout", "10s", "From the first byte of a request to the end of its head."),
+    _duration(
+        "--header-timeout",
+        "10s",
+        "From the first byte of a request to the end of its head; from the accept to the end of a PROXY header.",
+    ),
     _duration("--idle-timeout", "1m", "A client that sends nothing. Default in tcp mode: 1h."),
     Flag(
         name="--response-timeout",

@@ -521,6 +521,18 @@ def test_connect_that_takes_its_time_is_followed_by_the_header(balance, no_leaks
         running.stop()
 
 
+@pytest.mark.parametrize("mode", Mode)
+def test_connection_to_a_unix_socket_begins_with_a_header(balance, backend, tmp_path, mode):
+    """Such a connect is over at once; the client has addresses all the same."""
+    headers = []
+    started = backend(headed(headers), path=str(tmp_path / "s"))
+    client = balance(started, mode=mode, proxy_protocol=ProxyProtocol.V2).connect()
+    client.send(GET)
+    assert client.response().body == b"ok"
+
+    assert headers == [v2_of(client)]
+
+
 def test_upgraded_connection_began_with_a_header(balance, backend):
     """A tunnel is an exchange like any other."""
     headers = []
