@@ -53,7 +53,8 @@ cdef void proxied_event(worker_t* worker, connection_t* conn, uint32_t events) n
             return
 
 
-cdef void client_start(worker_t* worker, connection_t* conn, const ends_t* ends, uint32_t used) noexcept nogil:
+cdef void client_start(worker_t* worker, connection_t* conn, const ends_t* ends,
+                       uint32_t used) noexcept nogil:
     """The header is complete: go on as if the client had connected itself."""
     timer_cancel(worker, conn)
     conn.inbox.start += used

@@ -126,7 +126,7 @@ FLAGS = (
     _duration(
         "--header-timeout",
         "10s",
-        "From the first byte of a request to the end of its head; from the accept to the end of a PROXY header.",
+        "From the first byte of a request to the end of its head; from accept to the end of a PROXY header.",
     ),
     _duration("--idle-timeout", "1m", "A client that sends nothing. Default in tcp mode: 1h."),
     Flag(
