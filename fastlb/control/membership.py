@@ -79,6 +79,7 @@ class Membership:
         )
         self._members: dict[str, Member] = {}  # by label, in the order in which they were added
         self._by_slot: dict[int, Member] = {}
+        self._addresses: set[Address] = set()  # of all members; asked before the engine is told anything
         self._statuses: Counter[str] = Counter()
         self._publish_due = False
         self._closed = False
@@ -112,9 +113,10 @@ class Membership:
         """
         if config.label in self._members:
             raise ConfigError("backend.name", config.label, "given once")
-        slot = self._engine.add_backend(address, config.label, config.proxy_protocol)
-        if slot in self._by_slot:
+        if address in self._addresses:
             raise ConfigError("backend", str(config.address), "an address given once")
+        slot = self._engine.add_backend(address, config.label, config.proxy_protocol)
+        self._addresses.add(address)
         member = Member(config=config, address=address, slot=slot, added_s=self._clock.now_s())
         if not self._probe.enabled:
             member.health = rise_fall.assume_up(member.health)
@@ -130,6 +132,7 @@ class Membership:
         """Take a backend out; its open exchanges go on, for `drain_s` at most. Raises: KeyError."""
         member = self.member(label)
         del self._members[label], self._by_slot[member.slot]
+        self._addresses.remove(member.address)
         self._statuses[member.status] -= 1
         if self._watcher is not None:
             self._watcher.forget(member)
@@ -152,9 +155,11 @@ class Membership:
 
         Returns: False, with nothing changed, if another member has that address.
         """
-        slot = self._engine.add_backend(address, member.label, member.config.proxy_protocol)
-        if slot in self._by_slot:
+        if address in self._addresses:
             return False
+        slot = self._engine.add_backend(address, member.label, member.config.proxy_protocol)
+        self._addresses.remove(member.address)
+        self._addresses.add(address)
         old_slot, member.slot, member.address = member.slot, slot, address
         self._departures.stay(slot)
         self._by_slot[slot] = self._by_slot.pop(old_slot)

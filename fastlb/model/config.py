@@ -174,7 +174,8 @@ class TimeoutConfig:
     """How long fastlb waits, in seconds. What each ends with is in docs/semantics.md.
 
     `connect_s`: TCP connect to one backend.
-    `header_s`: from the first byte of a request to the end of its header section (408).
+    `header_s`: from the first byte of a request to the end of its header section (408), and from the
+        accept to the end of a PROXY header.
     `idle_s`: HTTP client that sends nothing before its first request or in the middle of a body;
         TCP session in which nothing moves.
     `keepalive_s`: HTTP client that sends nothing between two requests; None = as `idle_s`.

@@ -65,8 +65,8 @@ async def _connect_and_ask(address: Address, ask: Ask, proxy_protocol: ProxyProt
 
 
 async def _begin(writer: asyncio.StreamWriter, proxy_protocol: ProxyProtocol) -> None:
-    """Send the header and see it off: a probe that only connects aborts right behind it, and what
-    uvloop has not handed to the kernel by then is lost."""
+    """Send the header and see it off: a probe that only connects aborts right behind it, which may
+    drop what the transport has buffered."""
     if proxy_protocol is ProxyProtocol.OFF:
         return
     writer.write(

@@ -146,7 +146,11 @@ FLAGS = (
         "all: every 5xx but 501 and 505.",
     ),
     _duration("--connect-timeout", "3s", "Connecting to one backend."),
-    _duration("--header-timeout", "10s", "From the first byte of a request to the end of its head."),
+    _duration(
+        "--header-timeout",
+        "10s",
+        "From the first byte of a request to the end of its head; from accept to the end of a PROXY header.",
+    ),
     _duration("--idle-timeout", "1m", "A client that sends nothing. Default in tcp mode: 1h."),
     Flag(
         name="--keepalive-timeout",

@@ -318,19 +318,42 @@ def test_drain_does_not_wait_for_a_header(balance, backend, mode):
     assert running.lines(0) == []
 
 
-def test_header_that_comes_in_a_drain_is_served(balance, backend):
+@pytest.mark.parametrize("mode", Mode)
+def test_header_that_comes_in_a_drain_is_served(balance, backend, mode):
     """What was accepted before the drain gets its answer."""
-    running = proxied(balance, backend(answering(OK)))
+    running = proxied(balance, backend(answering(OK)), mode=mode)
     client = running.connect()
-    client.send(V1_V4)
     wait_until(lambda: running.verify().connections == 1, "the connection is there")
     drained = threading.Thread(target=running.drain, args=(8,))
     drained.start()
-    client.send(GET)
+    wait_until(lambda: not accepts(running.port), "the listener is closed")
+    client.send(V1_V4, GET)
     answer = client.response()
+    client.close()
     drained.join()
 
-    assert (answer.status, answer.value(b"Connection")) == (200, b"close")
+    assert (answer.body, answer.value(b"Connection")) == (b"ok", b"close" if mode is Mode.HTTP else None)
+
+
+def test_idle_client_in_a_drain_is_not_waited_for(balance, backend):
+    """Its header has come, and no request: as with every other idle client."""
+    running = proxied(balance, backend(answering(OK)))
+    client = running.connect()
+    wait_until(lambda: running.verify().connections == 1, "the connection is there")
+    drained = threading.Thread(target=running.drain, args=(14,))
+    drained.start()
+    wait_until(lambda: not accepts(running.port), "the listener is closed")
+    client.send(V1_V4)
+    drained.join(8)
+
+    assert not drained.is_alive()
+    assert client.ending() in ("fin", "rst")
+
+
+def accepts(port):
+    """True if somebody listens there."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_stop_ends_connections_without_a_header(balance, backend):
@@ -519,6 +542,18 @@ def test_connect_that_takes_its_time_is_followed_by_the_header(balance, no_leaks
                     continue
         assert got == expected
         running.stop()
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_connection_to_a_unix_socket_begins_with_a_header(balance, backend, tmp_path, mode):
+    """Such a connect is over at once; the client has addresses all the same."""
+    headers = []
+    started = backend(headed(headers), path=str(tmp_path / "s"))
+    client = balance(started, mode=mode, proxy_protocol=ProxyProtocol.V2).connect()
+    client.send(GET)
+    assert client.response().body == b"ok"
+
+    assert headers == [v2_of(client)]
 
 
 def test_upgraded_connection_began_with_a_header(balance, backend):

@@ -110,11 +110,11 @@ def one_write_app(seen: Path | None = None) -> Server:
     return Server([sys.executable, "one_write.py", str(port), *([str(seen)] if seen else [])], port)
 
 
-def flask_app(port: int = 0) -> Server:
+def flask_app(*flags: str, port: int = 0) -> Server:
     """The Flask application of this directory on gunicorn with threads and keep-alive."""
     port = port or free_port()
     line = f"-m gunicorn flask_app:app --bind 127.0.0.1:{port} --worker-class gthread --threads 4"
-    return Server([sys.executable, *line.split(), "--log-level", "warning"], port)
+    return Server([sys.executable, *line.split(), "--log-level", "warning", *flags], port)
 
 
 def node_missing() -> str:
@@ -156,12 +156,19 @@ def nginx_site(run_dir: Path) -> Server:
 class Fastlb(Program):
     """`python -m fastlb` on a port chosen by the kernel, with its log read as JSON."""
 
-    def __init__(self, engine: str, backends: Sequence[object], *flags: str, mode: str = "http") -> None:
+    def __init__(
+        self,
+        engine: str,
+        backends: Sequence[object],
+        *flags: str,
+        mode: str = "http",
+        listen: str = "127.0.0.1:0",
+    ) -> None:
         addresses = [b if isinstance(b, str) else f"127.0.0.1:{b}" for b in backends]
         chosen = [flag for address in addresses for flag in ("--backend", address)]
         super().__init__(
             [
-                *(sys.executable, "-m", "fastlb", "--listen", "127.0.0.1:0", "--engine", engine),
+                *(sys.executable, "-m", "fastlb", "--listen", listen, "--engine", engine),
                 *("--mode", mode, "--log-format", "json", *chosen, *flags),
             ]
         )

@@ -41,7 +41,9 @@ def fastlb(engine: EngineRooms) -> Iterator[Callable[..., Fastlb]]:
     """Start the fastlb command; at the end it must stop by SIGTERM with status 0."""
     with ExitStack() as stack:
 
-        def start(*backends: Any, flags: tuple[str, ...] = (), mode: str = "http") -> Fastlb:
+        def start(
+            *backends: Any, flags: tuple[str, ...] = (), mode: str = "http", listen: str = "127.0.0.1:0"
+        ) -> Fastlb:
             running = Fastlb(
                 engine.name,
                 [getattr(b, "port", b) for b in backends],
@@ -49,6 +51,7 @@ def fastlb(engine: EngineRooms) -> Iterator[Callable[..., Fastlb]]:
                 "2s",
                 *flags,
                 mode=mode,
+                listen=listen,
             )
             assert running.engine == engine.name
             stack.callback(lambda: _end(running))

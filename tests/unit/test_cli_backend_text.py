@@ -4,14 +4,16 @@ import pytest
 
 from fastlb.model.address import Address
 from fastlb.model.errors import ConfigError
+from fastlb.model.proxied import ProxyProtocol
 from fastlb.surface.backend_text import parse_backend_text
 
 
 def test_backend_takes_every_option():
     """All options of the help, in any order."""
-    backend = parse_backend_text("127.0.0.1:9001,backup,name=blue,max_conns=7,weight=256")
+    backend = parse_backend_text("127.0.0.1:9001,backup,name=blue,max_conns=7,weight=256,proxy_protocol=v2")
 
     assert backend.address == Address(host="127.0.0.1", port=9001)
+    assert backend.proxy_protocol is ProxyProtocol.V2
     assert (backend.weight, backend.max_conns, backend.backup, backend.name) == (256, 7, True, "blue")
 
 
@@ -20,6 +22,7 @@ def test_backend_without_options_has_the_defaults():
     backend = parse_backend_text("[::1]:9001")
 
     assert (backend.weight, backend.max_conns, backend.backup, backend.label) == (1, 0, False, "[::1]:9001")
+    assert backend.proxy_protocol is ProxyProtocol.OFF
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,10 @@ def test_backend_without_options_has_the_defaults():
         ("name=a b", "visible ASCII"),
         ("name=" + "x" * 65, "visible ASCII"),
         ("weight=2,weight=3", "twice"),
+        ("proxy_protocol", "option of a backend"),
+        ("proxy_protocol=", "v1 or v2"),
+        ("proxy_protocol=off", "v1 or v2"),
+        ("proxy_protocol=3", "v1 or v2"),
         ("", "option of a backend"),
     ],
 )

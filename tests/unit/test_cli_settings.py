@@ -18,6 +18,7 @@ from fastlb.model.config import (
 )
 from fastlb.model.errors import ConfigError
 from fastlb.model.limits import LimitConfig
+from fastlb.model.proxied import parse_trusted_proxies
 from fastlb.surface.flags import FLAGS
 from fastlb.surface.settings import Typed, read_settings
 
@@ -79,10 +80,16 @@ def test_every_flag_reaches_the_configuration():
             "--retry-budget": "5",
             "--buffer-memory": "1g",
         },
-        repeated={"--listen": (":1", "unix:/s"), "--backend": ("a:1", "b:2,weight=2")},
+        repeated={
+            "--listen": (":1", "unix:/s,proxy_protocol"),
+            "--backend": ("a:1", "b:2,weight=2"),
+            "--trusted-proxy": ("10.0.0.0/8", "unix"),
+        },
     )
 
     assert [str(listener.address) for listener in config.listeners] == [":1", "unix:/s"]
+    assert [listener.proxy_protocol for listener in config.listeners] == [False, True]
+    assert config.trusted_proxies == parse_trusted_proxies(["10.0.0.0/8", "unix"])
     assert [(backend.label, backend.weight) for backend in config.backends] == [("a:1", 1), ("b:2", 2)]
     assert (config.policy, config.engine, config.workers) == (Policy.RANDOM, EngineChoice.PURE, 6)
     assert config.via == "edge"
@@ -251,6 +258,10 @@ def test_bad_value_is_refused_with_its_flag_and_text(flag, text):
     [
         ({"--listen": (":80", ":80"), "--backend": ("a:1",)}, "--listen"),
         ({"--listen": ("unix:/a", "unix:/a"), "--backend": ("a:1",)}, "--listen"),
+        (
+            {"--listen": (":80", ":80,proxy_protocol"), "--backend": ("a:1",), "--trusted-proxy": ("::1",)},
+            "--listen",
+        ),
         ({"--listen": (":80",), "--backend": ("a:1", "http://a:1")}, "--backend"),
         ({"--listen": (":80",), "--backend": ("a:1,name=x", "a:2,name=x")}, "--backend"),
     ],
@@ -293,3 +304,47 @@ def test_check_flags_do_not_go_with_no_check():
     """One of the two was not meant, and only the user knows which."""
     with pytest.raises(ConfigError, match="--no-check"):
         read({"--rise": "2"}, switches=["--no-check"])
+
+
+def test_listener_with_headers_needs_a_trusted_proxy():
+    """It would refuse everybody; the message names the flag that is missing."""
+    with pytest.raises(ConfigError, match="such as") as refused:
+        read(repeated=LISTEN | {"--listen": (":80,proxy_protocol",)})
+
+    assert (refused.value.path, refused.value.value) == ("--trusted-proxy", "")
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "localhost", "unix:/path"])
+def test_bad_trusted_proxy_is_named(text):
+    """The user sees which of several is wrong."""
+    with pytest.raises(ConfigError) as refused:
+        read(repeated=LISTEN | {"--trusted-proxy": ("::1", text)})
+
+    assert (refused.value.path, refused.value.value) == ("--trusted-proxy", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (":80,proxy_protocol=v1", "option of a listener"),
+        (":80,", "option of a listener"),
+        (":80,proxy", "option of a listener"),
+        (":80,proxy_protocol,proxy_protocol", "twice"),
+    ],
+)
+def test_bad_option_of_a_listener_is_named(text, why):
+    """An option with a typing error must not be taken for a part of the address."""
+    with pytest.raises(ConfigError, match=why) as refused:
+        read(repeated=LISTEN | {"--listen": (text,), "--trusted-proxy": ("::1",)})
+
+    assert text in refused.value.path
+
+
+def test_flags_about_headers_are_for_tcp_mode_too():
+    """A PROXY header has the same source and the same time-out in both modes; without one they do nothing."""
+    repeated = LISTEN | {"--listen": (":80,proxy_protocol",), "--trusted-proxy": ("::1",)}
+    config = read({"--mode": "tcp", "--header-timeout": "3s"}, repeated=repeated)
+
+    assert (config.timeouts.header_s, config.listeners[0].proxy_protocol) == (3, True)
+    with pytest.raises(ConfigError, match="tcp"):
+        read({"--mode": "tcp"}, repeated=LISTEN | {"--trusted-proxy": ("::1",)})

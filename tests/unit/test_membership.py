@@ -13,6 +13,7 @@ from fastlb.model.config import AllDown, BackendConfig, OnDown, Policy, ProbeCon
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import Event, EventKind
 from fastlb.model.plan import Pick
+from fastlb.model.proxied import ProxyProtocol
 from fastlb.probe import ProbeResult
 
 PASS = ProbeResult(passed=True, reason="status 200", took_s=0.001)
@@ -606,3 +607,27 @@ class TestSlowStart:
     def test_a_limit_of_the_user_below_the_cap_holds(self):
         """max_conns is a promise."""
         assert self.cap(self.recovered({"max_conns": 3}, {}), 9) == 3
+
+
+def test_proxy_protocol_reaches_the_engine_also_at_a_new_address():
+    """A backend whose name resolves elsewhere wants the same header there."""
+    pool = Pool({"proxy_protocol": ProxyProtocol.V2}, {})
+    other = Address(host="127.0.0.2", port=1)
+    pool.all.move(pool.all.member("a"), other)
+
+    assert list(pool.engine.proxy_protocols.values()) == [
+        ProxyProtocol.V2,
+        ProxyProtocol.OFF,
+        ProxyProtocol.V2,
+    ]
+
+
+def test_backend_at_the_address_of_another_does_not_change_that_one():
+    """Its name in the log, and whether it wants PROXY headers, are its own."""
+    pool = Pool({"proxy_protocol": ProxyProtocol.V1}, {})
+    a, b = pool.all.members
+    assert not pool.all.move(b, a.address)
+    with pytest.raises(ConfigError):
+        pool.all.add(BackendConfig(address=a.address, name="c"), a.address)
+
+    assert pool.engine.proxy_protocols == {a.address: ProxyProtocol.V1, b.address: ProxyProtocol.OFF}

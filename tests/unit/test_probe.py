@@ -1,7 +1,9 @@
 """Probes against real sockets: pass or fail, and why in a few words."""
 
 import asyncio
+import contextlib
 import os
+import re
 import socket
 from contextlib import asynccontextmanager
 
@@ -11,8 +13,10 @@ import fastlb.probe.status_reader as status_reader
 from fastlb import __version__
 from fastlb.model.address import Address
 from fastlb.model.config import StatusRange
+from fastlb.model.proxied import ProxyProtocol
 from fastlb.probe import ProbeResult, probe_http, probe_tcp
 from fastlb.probe.connection import probe
+from fastlb.probe.preface import preface
 from fastlb.probe.result import failed_connection
 from fastlb.probe.status_reader import H11Reader, HttptoolsReader, NotHTTPError
 
@@ -261,3 +265,43 @@ def test_httptools_reads_where_it_is_installed_and_h11_elsewhere(monkeypatch, th
     monkeypatch.setattr(status_reader.importlib.util, "find_spec", lambda name: object() if there else None)
 
     assert isinstance(status_reader.new_status_reader(), expected)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("where", ["tcp", "unix"])
+@pytest.mark.parametrize("version", [ProxyProtocol.V1, ProxyProtocol.V2])
+def test_probe_that_only_connects_sends_its_whole_header(tmp_path, version, where, loop):
+    """It ends right behind the header, which must be with the kernel by then."""
+    new_loop = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else asyncio.new_event_loop
+    family = socket.AF_UNIX if where == "unix" else socket.AF_INET
+    with socket.socket(family) as listening, contextlib.closing(new_loop()) as running:
+        listening.bind(str(tmp_path / "s") if where == "unix" else ("127.0.0.1", 0))
+        listening.listen()
+        name = listening.getsockname()
+        address = Address(path=name) if where == "unix" else Address(host=name[0], port=name[1])
+        result = running.run_until_complete(probe_tcp(address, timeout_s=5, proxy_protocol=version))
+        accepted, peer = listening.accept()
+        with accepted:
+            accepted.settimeout(5)
+            received = accepted.recv(200, socket.MSG_WAITALL)
+
+    assert result.passed
+    if where == "unix":
+        peer = name = ""
+    assert received == preface(version, peer, name)
+
+
+def test_http_probe_begins_with_its_header():
+    """A strict backend would refuse the request without it, and be taken for down."""
+
+    async def run():
+        async with answering(b"HTTP/1.1 200 OK\r\n\r\n") as (address, requests):
+            result = await probe_http(
+                address, host="h", path="/", expect=OK, timeout_s=5, proxy_protocol=ProxyProtocol.V1
+            )
+            return result, requests, address.port
+
+    result, (request,), port = asyncio.run(run())
+
+    assert result.passed
+    assert re.match(rb"PROXY TCP4 127.0.0.1 127.0.0.1 \d+ %d\r\nGET / HTTP/1.1\r\n" % port, request)

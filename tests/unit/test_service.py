@@ -26,6 +26,7 @@ from fastlb.model.config import (
 )
 from fastlb.model.errors import StartError
 from fastlb.model.events import Event, EventKind
+from fastlb.model.proxied import TrustedProxies
 from fastlb.probe import ProbeResult
 
 LOCAL = Address(host="127.0.0.1", port=0)
@@ -347,3 +348,21 @@ def test_a_unix_listener_takes_its_path_with_it(tmp_path):
 
     run(look, config(listeners=(ListenerConfig(address=Address(path=str(path))),)))
     assert not path.exists()
+
+
+def test_proxy_protocol_and_trust_reach_the_engine():
+    """What the configuration says about proxies in front is the engine's to do."""
+    trusted = TrustedProxies(unix=True)
+    settings = config(
+        trusted_proxies=trusted,
+        listeners=(
+            ListenerConfig(address=LOCAL, mode=Mode.TCP),
+            ListenerConfig(address=LOCAL, mode=Mode.TCP, proxy_protocol=True),
+        ),
+    )
+
+    async def look(supervisor):
+        assert supervisor.engine.proxied == [False, True]
+        assert supervisor.engine.config.trusted_proxies == trusted
+
+    run(look, settings)

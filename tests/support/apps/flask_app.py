@@ -14,7 +14,8 @@ app = Flask(__name__)
 def home() -> Response:
     """Who answered, and what was asked."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return jsonify(pid=os.getpid(), headers=headers, path=request.path)
+    peer = [request.environ.get("REMOTE_ADDR"), request.environ.get("REMOTE_PORT")]
+    return jsonify(pid=os.getpid(), headers=headers, path=request.path, peer=peer)
 
 
 @app.route("/digest", methods=["POST", "PUT"])
