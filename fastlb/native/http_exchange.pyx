@@ -28,7 +28,7 @@ from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, EPOLLRDHUP, iovec
 from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
 from fastlb.native.relay cimport relay_decode, relay_feed, relay_open, relay_pending, relay_pump
 from fastlb.native.retry_budget cimport retry_allowed
-from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump
+from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_CONNECTING, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
@@ -597,7 +597,9 @@ cdef void http_exchange_resume(worker_t* worker, exchange_t* exchange) noexcept 
 
 cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int timer_class) noexcept nogil:
     """A time-out of its client connection or of its upstream connection."""
-    if timer_class == TIMER_CONNECT:
+    if exchange.flags & X_TUNNEL:
+        tcp_timeout(worker, exchange.client, timer_class)
+    elif timer_class == TIMER_CONNECT:
         settle(worker, exchange, exchange_connect_done(worker, exchange, ETIMEDOUT))
     elif timer_class == TIMER_RESPONSE:
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)

@@ -172,9 +172,11 @@ cdef void tcp_timeout(worker_t* worker, connection_t* conn, int timer_class) noe
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         refuse(worker, exchange)
-    elif exchange.response.shut:
-        tcp_abort(worker, exchange, c'c', c'D')      # the client never sent its FIN
-    elif exchange.request.shut:
-        tcp_abort(worker, exchange, c's', c'D')      # the backend never did
     else:
-        tcp_abort(worker, exchange, c'c', c'D')
+        tcp_abort(worker, exchange, c's' if backend_owes(exchange) else c'c', c'D')
+
+
+cdef inline bint backend_owes(exchange_t* exchange) noexcept nogil:
+    """True if the client has sent its FIN and taken all there is, and the backend says no more."""
+    return exchange.request.shut and not exchange.response.shut \
+        and exchange.client.outbox == NULL and exchange.response.piped_bytes == 0

@@ -394,7 +394,7 @@ cdef struct worker_t:
     uint32_t idle_cap
     buffer_t* buffers[BUFFER_CLASSES]
     uint32_t buffer_count[BUFFER_CLASSES]
-    uint64_t buffer_bytes        # in use and in the pool
+    uint64_t buffer_bytes        # in use, in the pool, and what pipes hold
     uint32_t buffers_full        # the limit was reached, and the control plane told
     pipe_t pipes[PIPES_MAX]
     uint32_t pipe_count

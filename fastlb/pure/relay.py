@@ -82,11 +82,9 @@ class Relay:
             self.client_eof()
 
     def expired(self) -> None:
-        """Close a session in which nothing moves any more; the code names the side that owes."""
+        """Reset a session in which nothing moves any more; the code names the side that owes."""
         waits_for_client = self._client.full or not self._client.eof
-        self._code = "cD" if waits_for_client else "sD"
-        self._client.abort()
-        self._upstream.abort()
+        self._reset("cD" if waits_for_client else "sD")
 
     def kill(self) -> None:
         """Reset both sides."""
