@@ -28,9 +28,9 @@ from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
     BACKENDS_CHUNK, LETTER_DRAIN, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, ROLE_FREE,
     ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT,
-    TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE,
-    TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t, exchange_t, flag_read,
-    flag_write, settings_t, worker_t,
+    TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE,
+    TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED, backend_t, connection_t, counter_read, event_t,
+    exchange_t, flag_read, flag_write, settings_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 

@@ -412,3 +412,4 @@ cdef struct worker_t:
     uint32_t accept_paused
     uint32_t* log_armed          # SHARED: the control plane sleeps and wants to be woken
     int log_fd                   # its eventfd
+    uint64_t event_wake_ns       # when it was last woken for an event

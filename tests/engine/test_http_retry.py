@@ -1,6 +1,7 @@
 """The retry table: what may be sent again, where, and how often."""
 
 import threading
+import time
 from dataclasses import replace
 from random import Random
 
@@ -414,6 +415,21 @@ def test_success_resets_the_count_of_failures(balance, backend):
 
     assert statuses == [502, 502, 200, 502]
     assert [e.in_a_row for e in running.wait_event(EventKind.BACKEND_FAILED, 3)] == [1, 2, 1]
+
+
+def test_control_plane_hears_of_failures_at_once(balance, refused):
+    """Until it has ejected the backend each exchange costs a retry, so news of it are not batched."""
+    running = balance(refused)
+    client, pause = running.connect(), threading.Event()
+    started_s = time.monotonic()
+    for _ in range(20):
+        wakes = running.wakes
+        assert ask(client).status == 502
+        wait_until(lambda wakes=wakes: running.wakes > wakes, "a wake-up")
+        running.events()
+        pause.wait(0.003)
+
+    assert time.monotonic() - started_s < 0.5  # in batches: a second
 
 
 def test_no_backend_is_503_and_says_when_to_come_back(balance, backend):
