@@ -1,9 +1,10 @@
 """Memory for bytes in flight, in four sizes, from a pool of the worker's own.
 
 SMALL holds the usual request head; LARGE most of what one read may leave behind; BODY a request
-that is kept for a retry, and a whole read; WHOLE the longest head there may be with the fields
-that are added to it. A worker's buffers, in use or in its pool, and what its pipes hold are at most
-settings.buffer_bytes; beyond it whoever wants more gets none, and its exchange ends.
+that is kept for a retry, and a whole read; WHOLE the longest head there may be with a read of what
+is behind it, or with the fields that are added to it. A worker's buffers, in use or in its pool,
+and what its pipes hold are at most settings.buffer_bytes; beyond it whoever wants more gets none,
+and its exchange ends.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -19,7 +20,7 @@ cdef enum:
     BUFFER_SMALL_BYTES = 2048
     BUFFER_LARGE_BYTES = 16384
     BUFFER_BODY_BYTES = 81920
-    BUFFER_WHOLE_BYTES = 147456
+    BUFFER_WHOLE_BYTES = 204800
     BUFFER_KEPT_SMALL = 1024
     BUFFER_KEPT_LARGE = 64
     BUFFER_KEPT_BODY = 16
