@@ -27,6 +27,10 @@ cdef extern from *:
     void RING_STORE(uint64_t* place, uint64_t value) nogil
 
 
+cdef enum:
+    EVENT_WAKE_NS = 2_000_000
+
+
 # ---- rings ----------------------------------------------------------------------------------
 
 cdef bint ring_init(ring_t* ring, uint32_t slot_bytes, uint32_t slots) noexcept nogil:
@@ -72,6 +76,16 @@ cdef inline void wake_reader(worker_t* worker) noexcept nogil:
     """The control plane arms this before it sleeps, so there is one wake-up for each sleep."""
     if flag_read(worker.log_armed) and flag_swap(worker.log_armed, 0):
         wake(worker.log_fd)
+
+
+cdef inline void wake_soon(worker_t* worker) noexcept nogil:
+    """For events the control plane is woken also between two of its turns: until it has ejected a
+    backend that failed, every exchange that goes there costs a retry, and their number is limited."""
+    if worker.now_ns - worker.event_wake_ns >= EVENT_WAKE_NS:
+        worker.event_wake_ns = worker.now_ns
+        wake(worker.log_fd)
+    else:
+        wake_reader(worker)
 
 
 # ---- what workers write ---------------------------------------------------------------------
@@ -126,7 +140,7 @@ cdef void account_event(worker_t* worker, uint32_t kind, int32_t slot, int32_t e
     event.error = error
     event.in_a_row = in_a_row
     ring_commit(&worker.events)
-    wake_reader(worker)
+    wake_soon(worker)
 
 
 cdef void account_failure(worker_t* worker, exchange_t* exchange, uint32_t kind,

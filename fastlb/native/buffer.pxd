@@ -1,9 +1,10 @@
 """Memory for bytes in flight, in four sizes, from a pool of the worker's own.
 
 SMALL holds the usual request head; LARGE most of what one read may leave behind; BODY a request
-that is kept for a retry, and a whole read; WHOLE the longest head there may be with the fields
-that are added to it. A worker's buffers, in use or in its pool, are at most settings.buffer_bytes;
-beyond it whoever wants one more gets none, and its exchange ends.
+that is kept for a retry, and a whole read; WHOLE the longest head there may be with a read of what
+is behind it, or with the fields that are added to it. A worker's buffers, in use or in its pool,
+and what its pipes hold are at most settings.buffer_bytes; beyond it whoever wants more gets none,
+and its exchange ends.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -19,7 +20,7 @@ cdef enum:
     BUFFER_SMALL_BYTES = 2048
     BUFFER_LARGE_BYTES = 16384
     BUFFER_BODY_BYTES = 81920
-    BUFFER_WHOLE_BYTES = 147456
+    BUFFER_WHOLE_BYTES = 204800
     BUFFER_KEPT_SMALL = 1024
     BUFFER_KEPT_LARGE = 64
     BUFFER_KEPT_BODY = 16
@@ -66,17 +67,10 @@ cdef inline buffer_t* buffer_take(worker_t* worker, size_t want_bytes) noexcept 
 
 
 cdef inline buffer_t* buffer_make(worker_t* worker, uint32_t size_class, uint32_t cap) noexcept nogil:
-    """A new one, within the limit. What the pool holds for other sizes is given up first."""
     cdef size_t size = sizeof(buffer_t) + cap
-    cdef uint64_t limit = worker.settings.buffer_bytes
     cdef buffer_t* buffer
-    if limit and worker.buffer_bytes + size > limit:
-        buffer_pool_free(worker)
-        if worker.buffer_bytes + size > limit:
-            if not worker.buffers_full:
-                worker.buffers_full = True
-                account_event(worker, EVENT_BUFFERS_FULL, -1, 0, 0)
-            return NULL
+    if not buffer_room(worker, size):
+        return NULL
     buffer = <buffer_t*> malloc(size)
     if buffer == NULL:
         return NULL
@@ -87,12 +81,30 @@ cdef inline buffer_t* buffer_make(worker_t* worker, uint32_t size_class, uint32_
     return buffer
 
 
-cdef inline void buffer_free(worker_t* worker, buffer_t* buffer) noexcept nogil:
-    counter_add(&worker.buffer_bytes, -<uint64_t> (sizeof(buffer_t) + buffer.cap_bytes))
-    worker.buffers_made -= 1
-    free(buffer)
+cdef inline bint buffer_room(worker_t* worker, uint64_t more_bytes) noexcept nogil:
+    """True if there may be so many bytes more. What the pool holds is given up first."""
+    cdef uint64_t limit = worker.settings.buffer_bytes
+    if limit == 0 or worker.buffer_bytes + more_bytes <= limit:
+        return True
+    buffer_pool_free(worker)
+    if worker.buffer_bytes + more_bytes <= limit:
+        return True
+    if not worker.buffers_full:
+        worker.buffers_full = True
+        account_event(worker, EVENT_BUFFERS_FULL, -1, 0, 0)
+    return False
+
+
+cdef inline void buffer_uncount(worker_t* worker, uint64_t less_bytes) noexcept nogil:
+    counter_add(&worker.buffer_bytes, -less_bytes)
     if worker.buffers_full and worker.buffer_bytes < worker.settings.buffer_bytes // 4 * 3:
         worker.buffers_full = False
+
+
+cdef inline void buffer_free(worker_t* worker, buffer_t* buffer) noexcept nogil:
+    buffer_uncount(worker, sizeof(buffer_t) + buffer.cap_bytes)
+    worker.buffers_made -= 1
+    free(buffer)
 
 
 cdef inline void buffer_give(worker_t* worker, buffer_t* buffer) noexcept nogil:

@@ -35,13 +35,12 @@ from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
     FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE,
-    FRAME_LENGTH, FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE,
-    SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER,
-    TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, TRIES_MAX,
-    X_ANSWERED, X_CONTINUED,
-    X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE,
-    X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t, flag_read,
-    half_t, step_t, worker_t,
+    FRAME_LENGTH, FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD,
+    SIDE_MESSAGE, SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT,
+    TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL,
+    TRIES_MAX, X_ANSWERED, X_CONTINUED, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT,
+    X_KEEP_UPSTREAM, X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t,
+    counter_clear_shared, exchange_t, flag_read, half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
@@ -614,7 +613,9 @@ cdef void http_exchange_resume(worker_t* worker, exchange_t* exchange) noexcept 
 
 cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int timer_class) noexcept nogil:
     """A time-out of its client connection or of its upstream connection."""
-    if timer_class == TIMER_CONNECT:
+    if exchange.flags & X_TUNNEL:
+        tcp_timeout(worker, exchange.client, timer_class)
+    elif timer_class == TIMER_CONNECT:
         settle(worker, exchange, exchange_connect_done(worker, exchange, ETIMEDOUT))
     elif timer_class == TIMER_RESPONSE:
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)

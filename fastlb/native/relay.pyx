@@ -4,7 +4,9 @@ from libc.errno cimport EAGAIN, EINTR, EINVAL, EMSGSIZE, EPIPE, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_length
+from fastlb.native.buffer cimport (
+    buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_room, buffer_uncount,
+)
 from fastlb.native.connection cimport connection_flush, connection_receive, connection_send
 from fastlb.native.chunked cimport (
     CHUNK_BAD, CHUNK_DONE, CHUNK_HEAD_BYTES, CHUNK_SIZE, chunk_head_write, chunks_decode,
@@ -16,7 +18,7 @@ from fastlb.native.linux cimport (
 from fastlb.native.types cimport (
     CONN_EOF, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
     PIPES_MAX, SCRATCH_BYTES, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN, STEP_BLOCKED,
-    STEP_EOF, STEP_FAILED, connection_t, half_t, step_t, worker_t,
+    STEP_EOF, STEP_FAILED, connection_t, counter_add, half_t, step_t, worker_t,
 )
 
 cdef enum:
@@ -75,7 +77,7 @@ cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil:
             if step == STEP_FAILED:
                 return failed(half, SIDE_TARGET, half.target.error)
         if half.piped_bytes:
-            step = pipe_drain(half)
+            step = pipe_drain(worker, half)
             if step != STEP_AGAIN:
                 return step
             if not half.source_done:
@@ -267,6 +269,7 @@ cdef void pipe_give(worker_t* worker, half_t* half) noexcept nogil:
         close(half.pipe_r)
         close(half.pipe_w)
         worker.pipes_made -= 1
+        buffer_uncount(worker, half.piped_bytes)
     half.pipe_r = half.pipe_w = -1
     half.piped_bytes = 0
 
@@ -280,6 +283,8 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
         return STEP_AGAIN
     if half.framing == FRAME_LENGTH and half.remaining_bytes < want:
         want = half.remaining_bytes
+    if not buffer_room(worker, want):
+        return failed(half, SIDE_TARGET, ENOMEM)
     while True:
         n = call_splice(half.source.fd, half.pipe_w, want, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
         if n >= 0 or errno != EINTR:
@@ -288,6 +293,7 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
         half.keep = NULL                     # it never was in user space
         half.splicing = True
         half.piped_bytes += <uint32_t> n
+        counter_add(&worker.buffer_bytes, <uint64_t> n)
         half.taken_bytes += <uint64_t> n
         half.moved_bytes += <uint64_t> n
         if half.framing == FRAME_LENGTH:
@@ -315,7 +321,7 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
     return failed(half, SIDE_SOURCE, errno)
 
 
-cdef step_t pipe_drain(half_t* half) noexcept nogil:
+cdef step_t pipe_drain(worker_t* worker, half_t* half) noexcept nogil:
     """Pipe to target. STEP_AGAIN if the pipe is empty now."""
     cdef ssize_t n
     while half.piped_bytes > 0:
@@ -323,6 +329,7 @@ cdef step_t pipe_drain(half_t* half) noexcept nogil:
                         SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
         if n > 0:
             half.piped_bytes -= <uint32_t> n
+            buffer_uncount(worker, <uint64_t> n)
         elif n == -1 and errno == EINTR:
             continue
         elif n == -1 and errno == EAGAIN:

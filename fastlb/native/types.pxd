@@ -433,7 +433,7 @@ cdef struct worker_t:
     uint32_t idle_cap
     buffer_t* buffers[BUFFER_CLASSES]
     uint32_t buffer_count[BUFFER_CLASSES]
-    uint64_t buffer_bytes        # in use and in the pool
+    uint64_t buffer_bytes        # in use, in the pool, and what pipes hold
     uint32_t buffers_full        # the limit was reached, and the control plane told
     uint32_t buffers_made        # in use and in the pool
     pipe_t pipes[PIPES_MAX]
@@ -455,3 +455,4 @@ cdef struct worker_t:
     uint32_t listening           # SHARED: listeners still open
     uint32_t* log_armed          # SHARED: the control plane sleeps and wants to be woken
     int log_fd                   # its eventfd
+    uint64_t event_wake_ns       # when it was last woken for an event

@@ -78,9 +78,7 @@ class Relay:
     def expired(self) -> None:
         """Reset a session in which nothing moves any more; the code names the side that owes."""
         backend_owes = self._upstream.full or self._client.eof
-        self._code = "sD" if backend_owes and not self._client.full else "cD"
-        self._client.reset()
-        self._upstream.reset()
+        self._reset("sD" if backend_owes and not self._client.full else "cD")
 
     def kill(self, who: str = "K") -> None:
         """Reset both sides."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fastlb.model.limits import LimitConfig
-from support.backend import OK, answering, silent
+from support.backend import OK, answering, recording, silent
 from support.balance import PATIENT
 from support.waiting import wait_until
 
@@ -50,6 +50,20 @@ def test_head_at_a_limit_is_served(balance, backend, limits, request_head):
     client.send(request_head)
 
     assert client.response().status == 200
+
+
+def test_longest_head_there_may_be_is_served_with_what_comes_behind_it(balance, backend):
+    """All of it stands in one buffer at some time."""
+    seen = []
+    limits = LimitConfig(line_bytes=65_536, header_bytes=65_536)
+    client = balance(backend(recording(seen)), limits=limits).connect()
+    fields = b"Host: a\r\nContent-Length: 65000\r\nX: %b\r\n\r\n" % (b"x" * 65_480)
+    target = b"/" + b"t" * 65_500
+    client.send(b"PUT " + target + b" HTTP/1.1\r\n" + fields[:30_000])
+    client.send(fields[30_000:] + b"b" * 65_000)
+
+    assert client.response().status == 200
+    assert seen[0].startswith(b"PUT " + target)
 
 
 BODY_LIMIT = LimitConfig(body_bytes=1000)

@@ -1,7 +1,9 @@
 """The retry table: what may be sent again, where, and how often."""
 
 import threading
+import time
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -289,6 +291,34 @@ def test_no_502_while_a_backend_closes_kept_connections_at_will(balance, backend
     assert {ask(client).status for _ in range(200)} == {200}
 
 
+def test_no_502_under_load_while_a_backend_closes_idle_connections_after_a_short_time(balance, backend):
+    """The keep-alive race as servers have it, 20 ms instead of a second: with pauses about as long as
+    that, requests meet connections that are closing. No flag is needed for it."""
+
+    def script(link):
+        link.sock.settimeout(0.02)
+        while link.request() is not None:
+            link.send(OK)
+
+    running = balance(backend(script))
+    statuses, pause = [], threading.Event()
+
+    def load(seed):
+        client, random = running.connect(), Random(seed)
+        for _ in range(200):
+            statuses.append(ask(client).status)
+            pause.wait(random.choice((0, 0, 0.015, 0.019, 0.02, 0.021)))
+
+    threads = [threading.Thread(target=load, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert statuses == [200] * 800
+    assert running.ledger().retries_denied == 0
+
+
 @pytest.mark.parametrize(("method", "body"), [(b"GET", b""), (b"POST", b""), (b"POST", b"x" * 30_000)])
 def test_refused_connect_tries_another_backend(balance, backend, refused, method, body):
     """Nothing was sent, so any method may go elsewhere."""
@@ -385,6 +415,21 @@ def test_success_resets_the_count_of_failures(balance, backend):
 
     assert statuses == [502, 502, 200, 502]
     assert [e.in_a_row for e in running.wait_event(EventKind.BACKEND_FAILED, 3)] == [1, 2, 1]
+
+
+def test_control_plane_hears_of_failures_at_once(balance, refused):
+    """Until it has ejected the backend each exchange costs a retry, so news of it are not batched."""
+    running = balance(refused)
+    client, pause = running.connect(), threading.Event()
+    started_s = time.monotonic()
+    for _ in range(20):
+        wakes = running.wakes
+        assert ask(client).status == 502
+        wait_until(lambda wakes=wakes: running.wakes > wakes, "a wake-up")
+        running.events()
+        pause.wait(0.003)
+
+    assert time.monotonic() - started_s < 0.5  # in batches: a second
 
 
 def test_no_backend_is_503_and_says_when_to_come_back(balance, backend):

@@ -119,3 +119,40 @@ def test_client_s_time_starts_again_with_each_request(balance, backend):
         client.send(GET)
         assert client.response().status == 200
         pause.wait(0.15)
+
+
+def test_client_idle_between_requests_has_its_own_time(balance, backend):
+    """keepalive_s, once something was asked; before that idle_s counts."""
+    running = balance(backend(answering(OK)), timeouts=replace(PATIENT, keepalive_s=0.2))
+    asked, fresh = running.connect(), running.connect()
+    asked.send(GET)
+    assert asked.response().status == 200
+
+    assert asked.ending() == "fin"
+    fresh.send(GET)
+    assert fresh.response().status == 200
+    assert len(running.lines(2)) == 2
+
+
+def test_client_idle_before_its_first_request_has_the_idle_time(balance, backend):
+    """The other way round: a kept client may stay longer than one that never asked."""
+    running = balance(backend(answering(OK)), timeouts=replace(PATIENT, idle_s=0.2, keepalive_s=15.0))
+    asked, fresh = running.connect(), running.connect()
+    asked.send(GET)
+    assert asked.response().status == 200
+
+    assert fresh.ending() == "fin"
+    asked.send(GET)
+    assert asked.response().status == 200
+
+
+def test_time_between_requests_does_not_cut_a_body(balance, backend):
+    """In the middle of a request idle_s counts again."""
+    client = balance(backend(answering(OK)), timeouts=replace(PATIENT, keepalive_s=0.1)).connect()
+    client.send(GET)
+    assert client.response().status == 200
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nha")
+    assert not threading.Event().wait(0.3)  # three times what an idle client would get
+    client.send(b"lf")
+
+    assert client.response().status == 200

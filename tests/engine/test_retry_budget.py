@@ -87,6 +87,16 @@ def test_refused_connects_beyond_the_budget_end_with_their_own_code(balance, bac
     assert (line["code"], line["tries"], line["backend"]) == ("SC", 1, f"127.0.0.1:{refused.port}")
 
 
+def test_budget_is_one_for_all_workers(balance, backend, refused):
+    """Each connection stays with its worker; a budget for each would allow as many times more."""
+    running = balance(refused, backend(answering(OK)), workers=3, limits=LimitConfig(retry_percent=0))
+    clients = [running.connect() for _ in range(9)]
+    statuses = [ask(clients[n % 9]) for n in range(150)]
+
+    assert 502 in statuses
+    assert running.ledger().retries == ALWAYS
+
+
 def closing_each_time(link):
     """Every request but the first one of a connection is answered by its end."""
     if link.request() is not None:

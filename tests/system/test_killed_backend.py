@@ -74,6 +74,8 @@ def test_backend_killed_under_load_costs_no_idempotent_request(fastlb, three):
     try:
         everyone = {server.pid for server in three}
         wait_until(lambda: set(load.pids) == everyone, "all three in use")
+        # Retries are a share of the requests of the last seconds; there has to have been a load.
+        wait_until(lambda: len(load.pids) > 1000, "a load")
         victim = three[0]
         victim.end(signal.SIGKILL)
         wait_until(lambda: running.backend_logged("backend down", victim.port), "the log says down")

@@ -26,6 +26,7 @@ from fastlb.model.config import (
 )
 from fastlb.model.errors import StartError
 from fastlb.model.events import Event, EventKind
+from fastlb.model.limits import LimitConfig
 from fastlb.model.proxied import TrustedProxies
 from fastlb.probe import ProbeResult
 
@@ -224,6 +225,20 @@ def test_pauses_in_accepting_are_said_once():
     said = run(look)
     assert len(said.about("accepting paused", "too many open files")) == 1
     assert len(said.about("accepting resumed")) == 1
+
+
+def test_memory_that_is_used_up_is_said_once():
+    """Every exchange that finds none would say so otherwise."""
+
+    async def look(supervisor):
+        supervisor.engine.events = [Event(EventKind.BUFFERS_FULL)] * 1000
+        supervisor.engine.wake()
+        await until(lambda: not supervisor.engine.events)
+
+    (line,) = run(look, config(1, limits=LimitConfig(buffer_bytes=67_108_864))).about(
+        "memory for buffers used up"
+    )
+    assert "limit_bytes=67108864" in line
 
 
 def test_the_connection_limit_is_named_as_the_reason_of_a_pause():
