@@ -416,8 +416,8 @@ class HttpExchange(Answering):
 
     def _too_slow(self, code: str) -> None:
         """The backend does not answer, or does not even read the request."""
-        assert self.backend is not None
-        self.worker.failed(self.backend, EventKind.BACKEND_FAILED, errno.ETIMEDOUT)
+        if self._upstream is not None:
+            self.worker.failed(self._upstream.backend, EventKind.BACKEND_FAILED, errno.ETIMEDOUT)
         self._answer(504, code)
 
     def kill(self) -> None:
@@ -440,7 +440,12 @@ class HttpExchange(Answering):
         if self._received:
             deadline.set(timeouts.tunnel_s)
         elif not self._body.done:
-            deadline.set(timeouts.tunnel_s if self._client.paused else timeouts.idle_s)
+            if not self._client.paused:
+                deadline.set(timeouts.idle_s)
+            elif self._upstream is not None:
+                deadline.set(timeouts.tunnel_s)
+            else:
+                deadline.clear()  # the queue and the connect have times of their own
         elif timeouts.response_s is not None and self._upstream is not None:
             deadline.set(timeouts.response_s)
         else:

@@ -396,6 +396,29 @@ def test_client_leaves_the_queue(balance, backend, how, sends):
     assert running.picked() == 1
 
 
+def test_long_upload_may_wait_for_its_backend(balance, backend):
+    """Who waits in the queue is not idle, and is not read: only the queue's own time counts."""
+    gate, sizes = threading.Event(), []
+
+    def script(link):
+        while (request := link.request()) is not None:
+            sizes.append(len(request.body))
+            assert gate.wait(10)
+            link.send(OK)
+
+    running = balance(backend(script), max_conns=[1], timeouts=replace(HASTY, response_s=None))
+    held, waiting = running.connect(), running.connect()
+    held.send(GET)
+    running.wait_in_flight(1)
+    waiting.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000)
+    wait_until(lambda: running.ledger().queued == 1, "queued")
+    assert not gate.wait(0.4)  # longer than each of the other times
+    gate.set()
+
+    assert outcome(waiting) == (200, "whole")
+    assert sizes == [0, 200_000]
+
+
 def test_client_goes_silent_in_a_response_it_does_not_read(balance, backend):
     """A reader that takes nothing ends after its time: cD."""
     gate = threading.Event()

@@ -23,6 +23,8 @@ BUSY_MAX = 0.15
 BURST = 10_000
 BURST_DESCRIPTORS = BURST + 500
 BURST_S = 25
+# At most so many descriptors are opened on first use and kept.
+OPENED_ONCE = 20
 
 
 def cpu_s(pid):
@@ -148,14 +150,19 @@ def origin():
     server.end()
 
 
+@pytest.mark.timeout(60)
 def test_ten_thousand_connects_in_a_burst_are_all_served(fastlb, origin, many_files):
     """More than the accept queue holds, and more than may be open at once: some wait, none is lost."""
-    running = fastlb(origin, flags=("--workers", "2"))
+    # No time-out may stand in for what this is about: neither of a check nor of a connect.
+    flags = ("--workers", "2", "--no-check", "--connect-timeout", "20s", "--upstream-idle-timeout", "500ms")
+    running = fastlb(origin, flags=flags)
     before = descriptors(running.pid)
     burst = Burst(running.port, BURST)
     burst.run(BURST_S)
     burst.close()
 
     assert (burst.whole, burst.broken) == (BURST, 0)
-    # Kept connections to the backend may stay for a while, and nothing else.
-    wait_until(lambda: descriptors(running.pid) <= before, "every descriptor closed", timeout_s=8)
+    # Kept connections to the backend stay for a while; pipes and the like stay for good.
+    wait_until(
+        lambda: descriptors(running.pid) < before + OPENED_ONCE, "every descriptor closed", timeout_s=10
+    )
