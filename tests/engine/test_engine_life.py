@@ -60,7 +60,7 @@ def test_one_process_runs_two_engines(balance, backend):
         client.send(GET)
         assert client.response().body == b"ok"
 
-    assert [running.ledger().exchanges for running in (one, two)] == [1, 1]
+    wait_until(lambda: [running.ledger().exchanges for running in (one, two)] == [1, 1], "one each")
 
 
 def test_listeners_of_both_modes_share_the_backends(balance, backend):
