@@ -381,7 +381,7 @@ def test_stop_closes_idle_connections_of_both_sides(balance, backend):
 def test_pools_of_many_backends_are_used_again(balance, backend):
     """Each backend has a pool of its own, however many there are."""
     started = [backend(answering(OK)) for _ in range(20)]
-    running = balance(*started)
+    running = balance(*started, workers=1)
     client = running.connect()
     for _ in range(60):
         client.send(GET)
@@ -394,7 +394,7 @@ def test_any_connection_may_leave_its_pool(balance, backend):
     """The backend closes the one in the middle; the others are still used."""
     gate = threading.Event()
     started = backend(gated(gate))
-    running = balance(started)
+    running = balance(started, workers=1)
     clients = [running.connect() for _ in range(3)]
     for n, client in enumerate(clients, 1):
         client.send(GET)
