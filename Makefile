@@ -54,7 +54,7 @@ bench: build $(VENV)/has-bench
 	$(MORE_FILES) && $(PYTHON_IN) -m benchmarks $(ARGS)
 
 soak: build $(VENV)/has-test
-	$(MORE_FILES) && $(PYTHON_IN) -m pytest --engine both tests/soak -q -s \
+	$(MORE_FILES) && $(PYTHON_IN) -m pytest --engine both tests/soak -q -s --timeout 0 \
 		--soak-seconds $(SECONDS) --soak-exchanges $(EXCHANGES) $(ARGS)
 
 wheels:

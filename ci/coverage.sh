@@ -44,7 +44,7 @@ echo "== tests"
 ulimit -n "$(ulimit -Hn)"
 export PYTHONPATH=$room/source
 status=0
-"$python" -m coverage run -m pytest -q -p no:cacheprovider --engine both "$@" || status=$?
+"$python" -m coverage run -m pytest -q -p no:cacheprovider --timeout 300 --engine both "$@" || status=$?
 rm -rf "$pages"
 echo "== Python"
 "$python" -m coverage combine -q

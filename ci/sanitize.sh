@@ -47,7 +47,7 @@ run_tests() {
     library=$("${CC:-gcc}" -print-file-name="$2.so")
     [ -e "$library" ] || fail "there is no $2.so"
     shift 2
-    local suite=("$python" -m pytest -q -p no:cacheprovider --rootdir "$here" "${workers[@]}" "$@")
+    local suite=("$python" -m pytest -q -p no:cacheprovider --timeout 300 "${workers[@]}" "$@")
     cd "$here"
     echo "== tests with $library"
     PYTHONPATH=$here LD_PRELOAD=$library "${suite[@]}" --engine native tests/engine tests/soak \

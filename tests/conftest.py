@@ -107,7 +107,7 @@ def no_leaks(loop_thread: LoopThread) -> Iterator[None]:
         return False
 
     try:
-        wait_until(ended, "nothing leaked", timeout_s=3.0)
+        wait_until(ended, "nothing leaked")
     except AssertionError:
         pytest.fail(
             f"leaked: fds {left()}, threads {leaks.thread_count() - threads} {leaks.thread_names()}, "

@@ -496,7 +496,7 @@ cdef class NativeEngine:
         """Wait until every worker stands still."""
         cdef uint32_t i
         for i in range(len(self.threads)):
-            while not mailbox_post(self.workers[i], LETTER_PAUSE, 0, 0):
+            while self.threads[i].is_alive() and not mailbox_post(self.workers[i], LETTER_PAUSE, 0, 0):
                 nap()
         for i in range(len(self.threads)):
             while not flag_read(&self.workers[i].paused) and self.threads[i].is_alive():

@@ -29,9 +29,9 @@ def test_client_connection_carries_many_requests(balance, backend):
 
 
 def test_backend_connection_is_used_again(balance, backend):
-    """A connect per request would cost more than the request."""
+    """A connect per request would cost more than the request. Each worker has a pool of its own."""
     started = backend(answering(OK))
-    running = balance(started)
+    running = balance(started, workers=1)
     for _ in range(5):
         client = running.connect()
         assert ask(client).body == b"ok"

@@ -39,6 +39,7 @@ class Host:
         self._slots = slots
         self._refused_slot = refused_slot
         self._random = random.Random(seed)
+        self._emptied = False
 
     def take(self) -> None:
         """Keep what there is to take; a full ring would drop lines."""
@@ -47,6 +48,8 @@ class Host:
 
     def replan(self) -> None:
         """All backends, or one less, or one more that refuses; the weights change too."""
+        if self._emptied:
+            return
         slots = list(self._slots)
         what = self._random.random()
         if what < 0.3:
@@ -67,6 +70,7 @@ class Host:
             lines, self.lines = self.lines, []
             return b"".join(lines)
         if question == "empty":
+            self._emptied = True
             self.publish([])
             return None
         if question == "memory":
@@ -74,9 +78,39 @@ class Host:
         return getattr(self.engine, question)()
 
 
+async def _answer_questions(link: Connection, host: Host) -> None:
+    """Until told to stop. Raises EOFError if nobody is left to ask."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(link.fileno(), asked.set)
+    try:
+        while True:
+            try:
+                await asyncio.wait_for(asked.wait(), REPLAN_S)
+            except asyncio.TimeoutError:
+                host.replan()
+                continue
+            asked.clear()
+            while link.poll():
+                question = link.recv()
+                if question == "stop":
+                    return
+                link.send(host.answer(question))
+    finally:
+        loop.remove_reader(link.fileno())
+
+
+def _open_listeners(engine) -> tuple[int, int]:
+    """The ports for HTTP and for TCP."""
+    ports = []
+    for mode in (Mode.HTTP, Mode.TCP):
+        with listen_socket() as sock:
+            engine.open_listener(sock, mode)
+            ports.append(sock.getsockname()[1])
+    return ports[0], ports[1]
+
+
 async def _serve(link: Connection, name: str, workers: int, seed: int, addresses: list[Address]) -> None:
     await warm_up()
-    loop = asyncio.get_running_loop()
     fds = open_fds()
     engine = load(name).Engine(
         EngineConfig(
@@ -90,30 +124,12 @@ async def _serve(link: Connection, name: str, workers: int, seed: int, addresses
     slots = [engine.add_backend(address, str(address)) for address in addresses]
     host = Host(engine, slots[:-1], slots[-1], seed)
     await engine.start(host.take)
-    host.publish(slots[:-1])
-    ports = []
-    for mode in (Mode.HTTP, Mode.TCP):
-        with listen_socket() as sock:
-            engine.open_listener(sock, mode)
-            ports.append(sock.getsockname()[1])
-    link.send(ports)
-    asked = asyncio.Event()
-    loop.add_reader(link.fileno(), asked.set)
-    question, replanning = "", True
-    while question != "stop":
-        try:
-            await asyncio.wait_for(asked.wait(), REPLAN_S if replanning else None)
-        except asyncio.TimeoutError:
-            host.replan()
-            continue
-        asked.clear()
-        while question != "stop" and link.poll():
-            question = link.recv()
-            replanning = replanning and question != "empty"
-            if question != "stop":
-                link.send(host.answer(question))
-    loop.remove_reader(link.fileno())
-    await engine.stop()
+    try:
+        host.publish(slots[:-1])
+        link.send(_open_listeners(engine))
+        await _answer_questions(link, host)
+    finally:
+        await engine.stop()
     link.send({fd: what for fd, what in open_fds().items() if fds.get(fd) != what})
 
 
