@@ -94,7 +94,8 @@ cdef class HeadReader:
         found = []
         for i in range(self.head.field_count):
             field = &self.head.fields[i]
-            found.append((self.text(field.name_at, field.name_len), self.text(field.value_at, field.value_len)))
+            name = self.text(field.name_at, field.name_len)
+            found.append((name, self.text(field.value_at, field.value_len)))
         return found
 
     cdef str framing(self, int framing):
