@@ -11,7 +11,7 @@ from fuzz.readings import Reading, Verdict
 
 @dataclass(frozen=True)
 class Difference:
-    """`what`: refuses, start, fields, body or messages. `when` is true for readings that it is about."""
+    """`what`: refuses, start, fields, body, messages or keep_alive. `when`: true for what it is about."""
 
     referee: str
     what: str
@@ -68,6 +68,16 @@ def _is_101(reading: Reading, _: Verdict) -> bool:
     return reading.start[1] == 101
 
 
+def _has_framing_trailer(reading: Reading, verdict: Verdict) -> bool:
+    # A head with chunked framing has one Transfer-Encoding and no Content-Length to complain of.
+    about_framing = "Content-Length" in verdict.refused or "Transfer-Encoding" in verdict.refused
+    return reading.framing == "chunked" and about_framing
+
+
+def _has_connection_trailer(reading: Reading, verdict: Verdict) -> bool:
+    return reading.framing == "chunked" and b"connection" in verdict.trailers
+
+
 _HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 _CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -120,6 +130,27 @@ DIFFERENCES = (
         _is_close_delimited,
         "httptools cannot tell llhttp of the end of the connection, which ends this message.",
         b"HTTP/1.1 200 OK\r\n\r\nbody",
+    ),
+    Difference(
+        "llhttp",
+        "refuses",
+        _has_framing_trailer,
+        "llhttp reads trailers as if they framed the body; fastlb drops them (RFC 9112 7.1.2).",
+        _CHUNKED + b"0\r\nContent-Length: 2\r\n\r\n",
+    ),
+    Difference(
+        "llhttp",
+        "keep_alive",
+        _has_connection_trailer,
+        "llhttp obeys a Connection in the trailers, where it has no meaning (RFC 9110 6.5.1).",
+        _CHUNKED + b"0\r\nConnection: close\r\n\r\n",
+    ),
+    Difference(
+        "h11",
+        "refuses",
+        _has_framing_trailer,
+        "h11 reads trailers as if they framed the body; fastlb drops them (RFC 9112 7.1.2).",
+        _CHUNKED + b"0\r\nContent-Length: x\r\n\r\n",
     ),
     Difference(
         "h11",

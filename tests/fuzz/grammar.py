@@ -153,10 +153,10 @@ ends = st.integers(0, 79).map(lambda n: {0: b"\n", 1: b"\r", 2: b"\r\n "}.get(n,
 @st.composite
 def field_lines(draw: Any) -> bytes:
     """Field lines, most of them well-formed."""
-    lines = []
-    for name in draw(st.lists(_one(NAMES), max_size=5)):
-        lines.append(name + b":" + draw(_one(SPACES)) + draw(_mostly_first(VALUES[name])) + draw(ends))
-    return b"".join(lines)
+    return b"".join(
+        name + b":" + draw(_one(SPACES)) + draw(_mostly_first(VALUES[name])) + draw(ends)
+        for name in draw(st.lists(_one(NAMES), max_size=5))
+    )
 
 
 @st.composite

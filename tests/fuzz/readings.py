@@ -109,6 +109,7 @@ class Verdict:
     refused: str = ""
     start: tuple[Any, ...] = ()
     fields: list[tuple[bytes, bytes]] = field(default_factory=list)
+    trailers: list[bytes] = field(default_factory=list)
     body: bytes = b""
     heads: int = 0
     messages: int = 0
@@ -131,8 +132,9 @@ class _Listener:
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
-        # After the head these are trailers, which fastlb drops.
-        if not self.verdict.heads:
+        if self.verdict.heads:
+            self.verdict.trailers.append(name.lower())
+        else:
             self.verdict.fields.append((name, value or b""))
 
     def on_headers_complete(self) -> None:
