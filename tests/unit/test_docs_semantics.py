@@ -51,3 +51,8 @@ def test_checklist_is_read():
     """A page that is laid out anew must not pass because nothing was found in it."""
     assert len(NAMES) > 100
     assert len(ROWS) > 100
+
+
+def test_nothing_is_left_to_be_filled():
+    """A rule that nothing shows yet must not pass as one that is shown."""
+    assert "(to be filled)" not in CHECKLIST
