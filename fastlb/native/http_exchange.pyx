@@ -29,7 +29,6 @@ from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
 from fastlb.native.relay cimport (
     relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
 )
-from fastlb.native.retry_budget cimport retry_allowed
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
@@ -319,19 +318,17 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
         and exchange.flags & X_REPLAYABLE
     exchange_drop_upstream(worker, exchange, False)
     if again and reused and not exchange.flags & X_RETRIED and (untouched or exchange.flags & X_IDEMPOTENT):
-        if retry_allowed(worker):
-            exchange.flags |= X_RETRIED
-            exchange.replay_sent = 0
-            retry_fresh(worker, exchange)
-            return
-    else:
-        account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
-        if again and exchange.tried_count < TRIES_MAX and (untouched or exchange.flags & X_IDEMPOTENT):
-            exchange_release(worker, exchange)
-            exchange.failure = FAIL_BROKEN
-            exchange.replay_sent = 0
-            settle(worker, exchange, exchange_dispatch(worker, exchange))
-            return
+        exchange.flags |= X_RETRIED
+        exchange.replay_sent = 0
+        retry_fresh(worker, exchange)
+        return
+    account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
+    if again and exchange.tried_count < TRIES_MAX and (untouched or exchange.flags & X_IDEMPOTENT):
+        exchange_release(worker, exchange)
+        exchange.failure = FAIL_BROKEN
+        exchange.replay_sent = 0
+        settle(worker, exchange, exchange_dispatch(worker, exchange))
+        return
     if exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, c'S', c'H')
     else:
@@ -339,7 +336,8 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
 
 
 cdef void retry_fresh(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """The stale-connection retry: the same backend, a connection of its own."""
+    """The stale-connection retry: the same backend, a connection of its own. It needs no budget: its
+    cause is an idle time-out, not a failing pool."""
     cdef dispatch_t outcome = exchange_connect(worker, exchange)
     if outcome == DISPATCH_NONE and exchange.tried_count < TRIES_MAX and exchange.failure != FAIL_LOCAL:
         outcome = exchange_dispatch(worker, exchange)

@@ -178,14 +178,13 @@ class HttpExchange(Answering):
     def _send_again(self, backend: Backend, upstream: UpstreamConnection, error: Exception | None) -> bool:
         """Nothing was answered: send what may be repeated once more (RFC 9110 9.2.2).
 
-        A reused connection may have been stale, so the same backend gets another chance. One that
+        A reused connection may have been stale, so the same backend gets another chance, for which no
+        budget is asked: its cause is an idle time-out, not a failing pool. One that
         breaks a fresh connection has failed: a backend that dies may accept one more and reset it.
         """
         if self._body.kept:
             self._touch()
             if upstream.reused and not self._resent:
-                if not self.worker.retry_allowed():
-                    return False
                 self._resent = True
                 self.worker.accounts.retries += 1
                 self._connect(backend)

@@ -98,6 +98,26 @@ def body_is_refused_behind_the_answer(balance, backend):
     return running, client.ending()
 
 
+def answered_here(balance, backend):
+    running = balance(backend(answering(OK)))
+    return running, seen_by(asking(running, b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"))
+
+
+def backend_goes_down(balance, backend):
+    running, client = waiting(balance, backend)
+    running.end_exchanges(running.slots[0])
+    return running, seen_by(client)
+
+
+def backend_goes_down_in_its_response(balance, backend):
+    running = balance(backend(after_head(BEGUN)))
+    client = asking(running)
+    client.response_head()
+    client.exactly(3)
+    running.end_exchanges(running.slots[0])
+    return running, client.ending()
+
+
 def client_leaves_in_a_head(balance, backend):
     running = balance(backend(answering(OK)))
     asking(running, b"GET / HT").close()
@@ -376,6 +396,9 @@ def stop_in_the_response(balance, backend):
 # code, status in the log, what the client saw
 STORIES = {
     ends_well: ("--", 200, 200),
+    answered_here: ("L-", 200, 200),
+    backend_goes_down: ("DH", 502, 502),
+    backend_goes_down_in_its_response: ("DD", 200, RESET),
     request_is_refused: ("PR", 400, 400),
     body_is_refused: ("PR", 400, 400),
     body_is_refused_behind_the_answer: ("PD", 200, RESET),
