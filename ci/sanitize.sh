@@ -33,7 +33,7 @@ find_python() {
 build() {
     local here=$room/$1
     mkdir -p "$here/reports"
-    tar -cf - --exclude='*.so' --exclude=__pycache__ fastlb tests setup.py pyproject.toml README.md \
+    tar -cf - --exclude='*.so' --exclude=__pycache__ fastlb tests docs setup.py pyproject.toml README.md \
         | tar -xf - -C "$here"
     echo "== building with -fsanitize=$2"
     (cd "$here" && FASTLB_SANITIZE=$2 "$python" setup.py -q build_ext --inplace) >"$room/log" 2>&1 \
@@ -47,7 +47,8 @@ run_tests() {
     library=$("${CC:-gcc}" -print-file-name="$2.so")
     [ -e "$library" ] || fail "there is no $2.so"
     shift 2
-    local suite=("$python" -m pytest -q -p no:cacheprovider --timeout 300 "${workers[@]}" "$@")
+    # UBSan beside ASan writes to standard error whatever its log_path, so that is not captured.
+    local suite=("$python" -m pytest -q --capture=sys -p no:cacheprovider --timeout 300 "${workers[@]}" "$@")
     cd "$here"
     echo "== tests with $library"
     PYTHONPATH=$here LD_PRELOAD=$library "${suite[@]}" --engine native tests/engine tests/soak \

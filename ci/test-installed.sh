@@ -11,7 +11,7 @@ shift $(($# < 3 ? $# : 3))
 
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
-cp -R "$project/tests" "$project/pyproject.toml" "$project/README.md" "$room/"
+cp -R "$project/tests" "$project/docs" "$project/pyproject.toml" "$project/README.md" "$room/"
 cd "$room"
 ulimit -n "$(ulimit -Hn)"
 # The name of the file that was imported shows that it is not the source tree.

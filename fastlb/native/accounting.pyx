@@ -364,7 +364,7 @@ cdef label_t label_of(list labels, int32_t slot):
     """The label of a slot, empty if there is none. `labels` owns the text."""
     cdef label_t found
     cdef bytes label
-    found.text = NULL
+    found.text = ""
     found.len = 0
     if 0 <= slot < len(labels):
         label = labels[slot]

@@ -179,8 +179,7 @@ cdef void exchange_unqueue(worker_t* worker, exchange_t* exchange) noexcept nogi
     exchange.flags &= ~X_WAITING
     exchange.record.queue_us = <int32_t> ((worker.now_ns - exchange.queued_ns) // 1000)
     if not balancer_unwait(<balancer_t*> worker.balancer, &exchange.waiter):
-        count_in(worker, exchange, exchange.waiter.slot, exchange.waiter.in_flight)
-        exchange_release(worker, exchange)
+        give_unit(worker, exchange.waiter.slot)
 
 
 # ---- connecting -----------------------------------------------------------------------------

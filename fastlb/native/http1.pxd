@@ -87,6 +87,7 @@ cdef struct head_t:
     uint32_t host_at
     uint32_t host_len
     uint64_t content_length
+    uint32_t length_digits    # of the Content-Length as it came
     field_t fields[FIELDS_MAX]
 
 cdef struct head_limits_t:

@@ -332,13 +332,12 @@ cdef int connection_read(head_t* head, const field_t* field, const uint8_t* text
 
 
 cdef int length_read(head_t* head, const field_t* field, const uint8_t* text) noexcept nogil:
-    """1*DIGIT; a list or a repetition only of the same value (RFC 9112 6.3)."""
+    """1*DIGIT; a list or a repetition only of the same digits (RFC 9112 6.3)."""
     cdef uint32_t at = field.value_at, end = field.value_at + field.value_len
-    cdef uint32_t item_at = 0, item_len = 0, i, items = 0
+    cdef uint32_t item_at = 0, item_len = 0, i
     cdef uint64_t value
     while at <= end:
         at = list_item(text, at, end, &item_at, &item_len)
-        items += 1
         if item_len == 0 or item_len > CONTENT_LENGTH_MAX_DIGITS:
             return bad(head)
         value = 0
@@ -349,10 +348,11 @@ cdef int length_read(head_t* head, const field_t* field, const uint8_t* text) no
         if value > CONTENT_LENGTH_MAX:
             return bad(head)
         if head.flags & HEAD_HAS_LENGTH:
-            if value != head.content_length:
+            if value != head.content_length or item_len != head.length_digits:
                 return bad(head)
             head.flags |= HEAD_LENGTH_REWRITE
         head.content_length = value
+        head.length_digits = item_len
         head.flags |= HEAD_HAS_LENGTH
     return HEAD_DONE
 

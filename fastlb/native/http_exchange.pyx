@@ -621,8 +621,6 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         reply_unavailable(worker, exchange)
-    elif exchange.flags & X_TUNNEL:
-        tcp_timeout(worker, exchange.client, timer_class)
     elif exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, c'c' if client_owes(exchange) else c's',
                    exchange_phase_letter(exchange))

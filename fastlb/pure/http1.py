@@ -94,6 +94,7 @@ class _Meaning:
         "hosts",
         "keep_alive",
         "length",
+        "length_digits",
         "lengths",
         "named",
         "names",
@@ -106,6 +107,7 @@ class _Meaning:
         self.refuse_as = refuse_as
         self.hosts: list[bytes] = []
         self.length = -1
+        self.length_digits = b""
         self.lengths = 0  # values of Content-Length, all the same
         self.coded = False
         self.chunked = False  # the final coding
@@ -124,13 +126,14 @@ class _Meaning:
         self.has_upgrade = True
 
     def read_length(self, value: bytes) -> None:
-        """1*DIGIT; a list or a repetition only of the same value (RFC 9112 6.3)."""
+        """1*DIGIT; a list or a repetition only of the same digits (RFC 9112 6.3)."""
         for item in _items(value):
             if len(item) > _LENGTH_MAX_DIGITS or DIGITS.fullmatch(item) is None or int(item) > _LENGTH_MAX:
                 raise Refused(self.refuse_as, "invalid Content-Length")
-            if self.lengths and int(item) != self.length:
+            if self.lengths and item != self.length_digits:
                 raise Refused(self.refuse_as, "Content-Length given twice and not the same")
             self.length = int(item)
+            self.length_digits = item
             self.lengths += 1
 
     def read_coding(self, value: bytes) -> None:

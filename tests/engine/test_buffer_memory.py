@@ -30,8 +30,8 @@ def pouring(link):
 
 
 def limited(balance, *backends, **settings) -> Balance:
-    """An engine with very little memory for buffers."""
-    return balance(*backends, limits=LimitConfig(buffer_bytes=LIMIT_BYTES), **settings)
+    """An engine with very little memory for buffers, all of it one worker's."""
+    return balance(*backends, limits=LimitConfig(buffer_bytes=LIMIT_BYTES), workers=1, **settings)
 
 
 def codes(running, count) -> list[str]:

@@ -28,6 +28,17 @@ def asking(running, count):
     return clients
 
 
+def held_and_queued(running, queued):
+    """One client whose request the backend has, and as many behind it in the queue, in order."""
+    (held,) = asking(running, 1)
+    running.wait_in_flight(1)
+    clients = [held]
+    for count in range(1, queued + 1):
+        clients += asking(running, 1)
+        wait_until(lambda count=count: running.ledger().queued == count, "its place in the queue")
+    return clients
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_open_exchanges_are_spread_evenly(balance, backend, workers):
     """Least connections is exact over all workers."""
@@ -271,8 +282,7 @@ def test_full_queue_is_503_at_once(balance, backend):
     """A bounded queue: code PQ."""
     gate = threading.Event()
     running = balance(backend(gated(gate)), max_conns=[1], limits=LimitConfig(queue_depth=1))
-    held = asking(running, 2)
-    wait_until(lambda: running.ledger().queued == 1)
+    held = held_and_queued(running, 1)
     (refused,) = asking(running, 1)
 
     assert refused.response().status == 503
@@ -286,8 +296,7 @@ def test_client_that_leaves_the_queue_never_reaches_a_backend(balance, backend):
     gate = threading.Event()
     started = backend(gated(gate))
     running = balance(started, max_conns=[1])
-    held, leaving, staying = asking(running, 3)
-    wait_until(lambda: running.ledger().queued == 2)
+    held, leaving, staying = held_and_queued(running, 2)
     leaving.close()
     wait_until(lambda: running.ledger().queued == 1)
     gate.set()
@@ -303,8 +312,7 @@ def test_new_plan_that_makes_room_wakes_the_queue(balance, backend):
     """Room may come from the control plane too."""
     gate = threading.Event()
     running = balance(backend(gated(gate)), max_conns=[1])
-    clients = asking(running, 3)
-    wait_until(lambda: running.ledger().queued == 2)
+    clients = held_and_queued(running, 2)
     running.publish(Plan(entries=(PlanEntry(running.slots[0], 1, 0),)))
     running.wait_in_flight(3)
     gate.set()
@@ -316,8 +324,7 @@ def test_backend_that_joins_serves_the_queue(balance, backend):
     """A new backend is room."""
     gate = threading.Event()
     running = balance(backend(gated(gate)), max_conns=[1])
-    held = asking(running, 2)
-    wait_until(lambda: running.ledger().queued == 1)
+    held = held_and_queued(running, 1)
     slot = running.add(backend(answering(OK)))
     running.publish(Plan(entries=(*running.plan.entries, PlanEntry(slot))))
 
@@ -330,8 +337,7 @@ def test_queue_ends_when_the_last_backend_goes(balance, backend):
     """With nobody left to wait for, waiting ends: by 503 at the latest after the queue's time."""
     gate = threading.Event()
     running = balance(backend(gated(gate)), max_conns=[1], timeouts=replace(PATIENT, queue_s=0.5))
-    held, waiting = asking(running, 2)
-    wait_until(lambda: running.ledger().queued == 1)
+    held, waiting = held_and_queued(running, 1)
     running.publish(Plan())
 
     assert waiting.response().status == 503

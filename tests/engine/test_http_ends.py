@@ -143,7 +143,7 @@ def test_body_behind_a_response_without_one_is_nobodys(balance, backend, kind, l
     """A backend that sends a body all the same must not have it read as the next response."""
     request, start = BODYLESS[kind]
     started = backend(trap(start + LIES[lie] + b"\r\n" + EVIL))
-    running = balance(started)
+    running = balance(started, workers=1)  # the second connection is used again, whoever asks
     client = running.connect()
     ask(client, request)
 
@@ -309,7 +309,7 @@ def test_nonsense_costs_one_exchange_a_502_and_nobody_else(balance, backend, why
     assert answer.values(b"Connection") == []
     assert [ask(client).body, ask(running.connect()).body] == [b"ok", b"ok"]
     running.wait_in_flight(0)
-    assert [line["code"] for line in running.lines(3)] == ["PH", "--", "--"]
+    assert sorted(line["code"] for line in running.lines(3)) == ["--", "--", "PH"]
 
 
 def test_nonsense_is_not_repeated_to_another_backend(balance, backend):
