@@ -326,10 +326,11 @@ def test_client_resets_an_upload_that_its_backend_does_not_read(balance, backend
 
 def test_client_that_pipelines_much_is_seen_to_reset(balance, backend):
     """The same while what it sent ahead is more than is read ahead."""
-    running = balance(backend(lambda link: link.rest()))
+    started = backend(lambda link: link.rest())
+    running = balance(started)
     client = running.connect()
     client.send(GET)
-    running.wait_in_flight(1)
+    wait_until(lambda: started.link().received_bytes, "the request")
     client.send(GET * 10_000)
     client.reset()
     running.wait_idle()
