@@ -114,14 +114,18 @@ def test_1_0_request_without_host_gets_the_backends():
 
 def test_repeated_content_length_is_sent_once():
     """What two parsers might read apart goes on as one."""
-    for given_ in ([b"Content-Length: 5, 5"], [b"Content-Length: 5", b"Content-Length: 005"]):
+    for given_ in ([b"Content-Length: 5, 5"], [b"Content-Length: 5", b"Content-Length: 5"]):
         lines = sent_on(b"Host: a", *given_, line=b"POST / HTTP/1.1")
         assert [line for line in lines if b"Length" in line] == [b"Content-Length: 5"]
 
 
 def test_content_lengths_that_differ_are_refused():
     """One of them would be the length for us and the other for the backend (RFC 9112 6.3)."""
-    for given_ in (b"Content-Length: 5, 6", b"Content-Length: 5\r\nContent-Length: 6"):
+    for given_ in (
+        b"Content-Length: 5, 6",
+        b"Content-Length: 5\r\nContent-Length: 6",
+        b"Content-Length: 5, 05",
+    ):
         with pytest.raises(Refused):
             sent_on(b"Host: a", given_, line=b"POST / HTTP/1.1")
 
