@@ -5,8 +5,9 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from fastlb.native.batch cimport batch_note, batch_open
 from fastlb.native.buffer cimport (
-    BUFFER_LARGE_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
+    BUFFER_LARGE_BYTES, BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
 )
 from fastlb.native.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
@@ -17,8 +18,8 @@ from fastlb.native.linux cimport (
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_BROKEN, CONN_EOF, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE, CONN_TCP,
-    ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED, ROLE_TCP_CLIENT, SCRATCH_BYTES,
+    CONN_BATCHED, CONN_BROKEN, CONN_EOF, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE, CONN_TCP,
+    CONN_UNSENT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED, ROLE_TCP_CLIENT, SCRATCH_BYTES,
     STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t, counter_add_shared, role_t, step_t,
     worker_t,
 )
@@ -49,6 +50,8 @@ cdef connection_t* connection_open(worker_t* worker, int fd, role_t role) noexce
 
 cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil:
     """Close the descriptor (with FIN if nothing unread is left) and give everything back."""
+    if conn.flags & CONN_BATCHED:
+        connection_flush(worker, conn)               # it was said to be on its way
     timer_cancel(worker, conn)
     if conn.role == ROLE_HTTP_CLIENT or conn.role == ROLE_TCP_CLIENT or conn.role == ROLE_LINGER \
             or conn.role == ROLE_PROXIED:
@@ -107,12 +110,13 @@ cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) n
 
 cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
                             uint32_t count) noexcept nogil:
-    """Send all pieces with one system call; what the kernel refuses waits in the outbox.
+    """Send all pieces with one system call, or with those of others at the end of the turn (see
+    batch.pxd); what the kernel refuses waits in the outbox.
 
     Returns: STEP_AGAIN if all is sent, STEP_BLOCKED if something waits, STEP_FAILED (conn.error).
     """
     cdef msghdr message
-    cdef size_t total = 0, skip
+    cdef size_t total = 0
     cdef ssize_t n = 0
     cdef uint32_t i
     cdef int one = 1
@@ -127,6 +131,9 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
                 setsockopt(conn.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
                 conn.flags |= CONN_NODELAY
             conn.flags |= CONN_SENT_ONCE
+        if total <= BUFFER_SMALL_BYTES and batch_open(worker) and pieces_keep(worker, conn, pieces, count, 0):
+            batch_note(worker, conn)
+            return STEP_BLOCKED
         if count > 1 and total <= BUFFER_LARGE_BYTES:
             count = pieces_join(worker, pieces, count)
         while True:
@@ -147,17 +154,27 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
                 return STEP_FAILED
         if <size_t> n == total:
             return STEP_AGAIN
-    skip = <size_t> n
+        if n == 0:
+            conn.flags |= CONN_UNSENT
+    if not pieces_keep(worker, conn, pieces, count, <size_t> n):
+        conn.error = ENOMEM
+        return STEP_FAILED
+    return STEP_BLOCKED
+
+
+cdef bint pieces_keep(worker_t* worker, connection_t* conn, const iovec* pieces, uint32_t count,
+                      size_t skip) noexcept nogil:
+    """Put the pieces, without their first `skip` bytes, in the outbox. False without memory."""
+    cdef uint32_t i
     for i in range(count):
         if skip >= pieces[i].iov_len:
             skip -= pieces[i].iov_len
             continue
         if not buffer_append(worker, &conn.outbox, <uint8_t*> pieces[i].iov_base + skip,
                              pieces[i].iov_len - skip):
-            conn.error = ENOMEM
-            return STEP_FAILED
+            return False
         skip = 0
-    return STEP_BLOCKED
+    return True
 
 
 cdef uint32_t pieces_join(worker_t* worker, iovec* pieces, uint32_t count) noexcept nogil:
@@ -177,10 +194,12 @@ cdef uint32_t pieces_join(worker_t* worker, iovec* pieces, uint32_t count) noexc
 cdef step_t connection_flush(worker_t* worker, connection_t* conn) noexcept nogil:
     """Send what waits in the outbox. STEP_AGAIN if it is empty now, STEP_BLOCKED, STEP_FAILED."""
     cdef ssize_t n
+    conn.flags &= ~CONN_BATCHED
     while conn.outbox != NULL:
         n = call_send(conn.fd, buffer_bytes(conn.outbox) + conn.outbox.start,
                       buffer_length(conn.outbox), MSG_NOSIGNAL)
         if n >= 0:
+            conn.flags &= ~CONN_UNSENT
             conn.outbox.start += <uint32_t> n
             if buffer_length(conn.outbox) == 0:
                 buffer_drop(worker, &conn.outbox)

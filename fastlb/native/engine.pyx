@@ -31,7 +31,7 @@ from fastlb.native.types cimport (
     ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT, TIMER_FIN, TIMER_HEADER, TIMER_IDLE,
     TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED,
     backend_t, connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, network_t,
-    settings_t, worker_t,
+    settings_t, uring_close, uring_open, uring_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 
@@ -54,8 +54,26 @@ LINGER_S = 2.0
 ACCEPT_RETRY_S = 0.1
 POLL_S = 0.005
 BACKLOG = 4096
+# FASTLB_IO_URING: how many events make a turn send in batches (see batch.pxd); 0 for never.
+BATCH_VARIABLE = "FASTLB_IO_URING"
+BATCH_EVENTS = {"auto": 4, "off": 0, "always": 1}
 EVENT_KINDS = tuple(EventKind)
 EJECT_RULES = list(EjectErrors)
+
+
+def batch_events(choice: str) -> int:
+    """Read FASTLB_IO_URING. Raises ConfigError."""
+    if choice not in BATCH_EVENTS:
+        raise ConfigError(BATCH_VARIABLE, choice, "one of " + ", ".join(BATCH_EVENTS))
+    return BATCH_EVENTS[choice]
+
+
+def io_uring_error() -> str:
+    """Why this process gets no io_uring, empty if it does. Opens one for an instant."""
+    cdef uring_t ring
+    cdef int error = uring_open(&ring)
+    uring_close(&ring)
+    return os.strerror(error) if error else ""
 
 
 cdef class NativeEngine:
@@ -149,6 +167,7 @@ cdef class NativeEngine:
             s.no_syn[<int> step].code, s.no_syn[<int> step].jt, s.no_syn[<int> step].jf, \
                 s.no_syn[<int> step].k = NO_SYN_PROGRAM[step]
         s.workers = self.worker_count
+        s.batch_events = batch_events(os.environ.get(BATCH_VARIABLE, "auto"))
         if config.via:
             field = f"Via: 1.0 {config.via}\r\n".encode()
             memcpy(s.via10, <const char*> field, len(field))

@@ -8,7 +8,8 @@ from fastlb.native.accounting cimport account_failure, account_progress, account
 from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_take
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
-    connection_close, connection_linger, connection_note, connection_reset, connection_send,
+    connection_close, connection_flush, connection_linger, connection_note, connection_reset,
+    connection_send,
 )
 from fastlb.native.exchange cimport (
     DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect,
@@ -32,7 +33,8 @@ from fastlb.native.relay cimport (
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
+    CONN_BATCHED, CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, CONN_UNSENT,
+    EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
     FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE,
     FRAME_LENGTH, FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD,
     SIDE_MESSAGE, SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT,
@@ -269,6 +271,9 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
     if client_has_left(exchange) and (exchange.request.source_done or exchange.phase < PHASE_HEAD):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
+    if exchange.phase == PHASE_HEAD and connection_flush(worker, exchange.client) == STEP_FAILED:
+        http_abort(worker, exchange, c'C', c'H')     # an interim response had to wait
+        return
     if exchange.phase >= PHASE_HEAD and not exchange.request.source_done:
         pump_both(worker, exchange)
     elif exchange.phase == PHASE_DATA:
@@ -313,7 +318,8 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef connection_t* upstream = exchange.upstream
     cdef int error = upstream.error
     cdef bint reused = upstream.flags & CONN_REUSED
-    cdef bint untouched = exchange.replay_sent == 0
+    cdef bint untouched = exchange.replay_sent == 0 \
+        or (upstream.flags & CONN_UNSENT and exchange.request.moved_bytes == 0)
     cdef bint again = not exchange.flags & (X_CONTINUED | X_ANSWERED) and upstream.inbox == NULL \
         and exchange.flags & X_REPLAYABLE
     exchange_drop_upstream(worker, exchange, False)
@@ -440,6 +446,8 @@ cdef void response_sent(worker_t* worker, exchange_t* exchange, step_t step) noe
     """The first bytes are out; go on if there is more to do at once."""
     if step == STEP_FAILED:
         response_failed(worker, exchange)
+    elif exchange.client.flags & CONN_BATCHED:
+        return
     elif exchange.response.source_done and exchange.client.outbox == NULL:
         finish(worker, exchange)
     else:

@@ -30,6 +30,7 @@ cdef enum:
 
 cdef enum:
     ADDED_BYTES = 512        # request line, Via and the names of the fields that are added
+    RESPONSE_READ_BYTES = 16384  # with a head; a long body is not copied, but spliced from there on
 
 
 # ---- receiving ------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
             if outcome != HEAD_MORE:
                 return outcome
     while conn.flags & CONN_READABLE:
-        n = connection_receive(conn, worker.scratch, SCRATCH_BYTES)
+        n = connection_receive(conn, worker.scratch, RESPONSE_READ_BYTES if is_response else SCRATCH_BYTES)
         if n == 0:
             return HEAD_EOF
         if n == -EAGAIN:

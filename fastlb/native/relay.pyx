@@ -16,7 +16,7 @@ from fastlb.native.linux cimport (
     pipe2, call_splice,
 )
 from fastlb.native.types cimport (
-    CONN_EOF, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
+    CONN_BATCHED, CONN_EOF, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
     PIPES_MAX, SCRATCH_BYTES, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN, STEP_BLOCKED,
     STEP_EOF, STEP_FAILED, connection_t, counter_add, half_t, step_t, worker_t,
 )
@@ -70,6 +70,8 @@ cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil:
     cdef uint64_t until = half.moved_bytes + BUDGET_BYTES
     cdef step_t step
     while True:
+        if half.target.flags & CONN_BATCHED:
+            return STEP_BLOCKED                      # until the end of this turn
         if half.target.outbox != NULL:
             step = connection_flush(worker, half.target)
             if step == STEP_BLOCKED:

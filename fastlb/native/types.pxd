@@ -23,6 +23,19 @@ cdef extern from "atomics.h" nogil:
     uint32_t flag_swap(uint32_t* flag, uint32_t value)
 
 
+cdef extern from "uring.h" nogil:
+    ctypedef struct uring_t:
+        int fd
+        uint32_t queued
+    enum:
+        URING_ENTRIES
+    int uring_open(uring_t* ring)
+    void uring_close(uring_t* ring)
+    void uring_send(uring_t* ring, uint64_t id, int fd, const void* of, uint32_t len)
+    void uring_submit(uring_t* ring)
+    int uring_result(uring_t* ring, uint64_t* id, int32_t* sent)
+
+
 # What a step of work came to.
 ctypedef enum step_t:
     STEP_BLOCKED      # nothing more until epoll reports a change
@@ -59,6 +72,8 @@ cdef enum:
     CONN_IDLE = 256          # in the pool of idle upstream connections
     CONN_TCP = 512           # not a UNIX socket
     CONN_TRUSTED = 1024      # what this client says about others is believed
+    CONN_BATCHED = 2048      # its outbox is sent at the end of the turn
+    CONN_UNSENT = 4096       # the kernel has taken nothing of its outbox yet
 
 # Time-out classes: all members of a class wait equally long.
 cdef enum:
@@ -165,6 +180,7 @@ cdef enum:
     WORKERS_LIMIT = 64
     FILTER_STEPS = 5
     EVENTS_PER_TURN = 256
+    BATCH_MAX = 64           # as many as URING_ENTRIES
     SLAB_CHUNK = 128
 
 
@@ -402,6 +418,7 @@ cdef struct settings_t:
     uint32_t access_on
     uint32_t eject_errors
     uint32_t workers
+    uint32_t batch_events        # a turn with so many events sends in batches
     uint64_t connections_max
     int wake_fds[WORKERS_LIMIT]  # the eventfd of every worker
     network_t* trusted           # proxies that are believed
@@ -427,6 +444,10 @@ cdef struct worker_t:
     slab_t exchanges
     timer_list_t timers[TIMER_CLASSES]
     mailbox_t mailbox
+    uring_t uring
+    uint64_t batch[BATCH_MAX]    # handles of connections to send for
+    uint32_t batch_count
+    uint32_t batching            # this turn has many events, and there is a ring
     exchange_t* ready_head
     exchange_t* ready_tail
     idle_list_t* idle            # by slot

@@ -7,6 +7,7 @@ from posix.unistd cimport usleep
 
 from fastlb.native.accounting cimport ACCESS_RECORDS, EVENT_RECORDS, ring_free, ring_init
 from fastlb.native.balancer cimport balancer_granted, balancer_t
+from fastlb.native.batch cimport batch_send
 from fastlb.native.buffer cimport BUFFER_WHOLE_BYTES, buffer_pool_free
 from fastlb.native.connection cimport connection_close, connection_linger_read, connection_note
 from fastlb.native.exchange cimport exchange_next_ready, exchange_phase_letter
@@ -17,7 +18,7 @@ from fastlb.native.http_client cimport (
 )
 from fastlb.native.http_exchange cimport http_abort
 from fastlb.native.linux cimport (
-    CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN,
+    CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT,
     clock_ns, close, epoll_create1, epoll_ctl, epoll_event, call_epoll_wait, eventfd,
 )
 from fastlb.native.listener cimport (
@@ -31,11 +32,11 @@ from fastlb.native.tcp_exchange cimport (
 )
 from fastlb.native.timers cimport timer_arm, timer_cancel, timer_expired, timer_next_ns
 from fastlb.native.types cimport (
-    CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DEAF, LETTER_DRAIN, LETTER_END, LETTER_LISTEN,
-    LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, PHASE_HEAD, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER,
-    ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, ROLE_UPSTREAM, SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT,
-    TIMER_LINGER, TIMER_POOL, X_COUNTED, X_HTTP, connection_t, event_t, exchange_t, flag_read,
-    flag_write, letter_t, record_t, settings_t, waiter_t, worker_t,
+    BATCH_MAX, CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DEAF, LETTER_DRAIN, LETTER_END,
+    LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, PHASE_HEAD, ROLE_FREE, ROLE_HTTP_CLIENT,
+    ROLE_LINGER, ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, ROLE_UPSTREAM, SCRATCH_BYTES, SLAB_CHUNK,
+    TIMER_ACCEPT, TIMER_LINGER, TIMER_POOL, X_COUNTED, X_HTTP, connection_t, event_t, exchange_t,
+    flag_read, flag_write, letter_t, record_t, settings_t, uring_close, uring_open, waiter_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_forget, upstream_purge
 
@@ -49,6 +50,9 @@ cdef extern from "<signal.h>" nogil:
         SIG_BLOCK
 
 
+cdef enum:
+    BATCH_SEND = 32      # sends that are worth a system call in the middle of a turn
+
 cdef uint64_t WAKE_HANDLE = 0xFFFFFFFFFFFFFFFF
 
 
@@ -60,6 +64,7 @@ cdef bint worker_init(worker_t* worker, unsigned int worker_id, settings_t* sett
     memset(worker, 0, sizeof(worker_t))
     worker.id = worker_id
     worker.settings = settings
+    worker.uring.fd = -1
     worker.epfd = epoll_create1(EPOLL_CLOEXEC)
     worker.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     slab_init(&worker.connections, sizeof(connection_t))
@@ -69,6 +74,8 @@ cdef bint worker_init(worker_t* worker, unsigned int worker_id, settings_t* sett
     worker.head = malloc(sizeof(head_t))
     if worker.epfd < 0 or worker.wake_fd < 0:
         return False
+    if settings.batch_events:
+        uring_open(&worker.uring)                    # without one nothing is batched
     if worker.scratch == NULL or worker.frame == NULL or worker.head == NULL:
         return False
     if not ring_init(&worker.events, sizeof(event_t), EVENT_RECORDS):
@@ -92,6 +99,7 @@ cdef void worker_close(worker_t* worker) noexcept nogil:
     if worker.wake_fd >= 0:
         close(worker.wake_fd)
     worker.epfd = worker.wake_fd = -1
+    uring_close(&worker.uring)
 
 
 cdef void worker_free(worker_t* worker) noexcept nogil:
@@ -119,16 +127,20 @@ cdef void worker_run(worker_t* worker) noexcept nogil:
     while not worker.stopping:
         count = call_epoll_wait(worker.epfd, events, EVENTS_PER_TURN, wait_ms(worker))
         worker.now_ns = clock_ns(CLOCK_MONOTONIC)
+        worker.batching = worker.uring.fd >= 0 and <uint32_t> count >= worker.settings.batch_events
         for i in range(count):
+            if worker.batch_count >= BATCH_SEND:
+                send_batch(worker)
             dispatch(worker, events[i].data.u64, events[i].events)
         expire(worker)
         resume(worker)
+        send_batch(worker)
     close_everything(worker)
 
 
 cdef int wait_ms(worker_t* worker) noexcept nogil:
     cdef uint64_t deadline
-    if worker.ready_head != NULL:
+    if worker.ready_head != NULL or worker.batch_count:
         return 0
     deadline = timer_next_ns(worker)
     if deadline == 0:
@@ -177,6 +189,14 @@ cdef void upstream_event(worker_t* worker, connection_t* conn, uint32_t events) 
         http_upstream_event(worker, conn.exchange, events)
     else:
         tcp_upstream_event(worker, conn.exchange, events)
+
+
+cdef void send_batch(worker_t* worker) noexcept nogil:
+    """Send what was kept for the end of the turn; whose it was goes on."""
+    cdef uint64_t handles[BATCH_MAX]
+    cdef uint32_t i
+    for i in range(batch_send(worker, handles)):
+        dispatch(worker, handles[i], EPOLLOUT)
 
 
 cdef void expire(worker_t* worker) noexcept nogil:

@@ -72,6 +72,7 @@ def judge(machine: Machine) -> Iterator[Finding]:
     yield _gil(machine)
     yield _kernel(machine)
     yield _splice(machine)
+    yield _io_uring(machine)
     yield _files(machine)
     yield _accept_queue(machine)
     yield Finding("cpus", f"{machine.cpus}: --workers auto starts as many threads")
@@ -160,6 +161,15 @@ def _splice(machine: Machine) -> Finding:
         return Finding("splice", "works: large bodies never enter this process")
     advice = "allow the system call in the sandbox; until then large bodies are copied"
     return Finding("splice", machine.splice_error, Grade.NOTE, advice)
+
+
+def _io_uring(machine: Machine) -> Finding:
+    if machine.engine == "pure":
+        return Finding("io_uring", "not used by the pure engine")
+    if not machine.io_uring_error:
+        return Finding("io_uring", "works: under load many small sends are one system call")
+    advice = "allow it in the sandbox, or sysctl -w kernel.io_uring_disabled=0; else each send is a call"
+    return Finding("io_uring", machine.io_uring_error, Grade.NOTE, advice)
 
 
 def _files(machine: Machine) -> Finding:

@@ -41,6 +41,7 @@ class Machine:
     libraries: dict[str, str]
     loop: str
     splice_error: str
+    io_uring_error: str
     files_soft: int
     files_hard: int
     accept_queue: int | None
@@ -67,6 +68,7 @@ def look() -> Machine:
         libraries={name: _version(name) if _imports(name) else "" for name in LIBRARIES},
         loop="uvloop" if _imports("uvloop") else "asyncio",
         splice_error=try_splice(),
+        io_uring_error=_io_uring_error() if engine == "native" else "",
         files_soft=soft,
         files_hard=hard,
         accept_queue=_accept_queue(),
@@ -89,6 +91,12 @@ def _cython_built_with() -> str:
         if match := _CYTHON_ABI.match(type(value).__module__):
             return ".".join(match.groups())
     return ""
+
+
+def _io_uring_error() -> str:
+    error = importlib.import_module("fastlb.native.engine").io_uring_error()
+    assert isinstance(error, str)
+    return error
 
 
 def _version(distribution: str) -> str:

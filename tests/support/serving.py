@@ -163,12 +163,13 @@ class Fastlb(Program):
         *flags: str,
         mode: str = "http",
         listen: str = "127.0.0.1:0",
+        python: Sequence[str] = (sys.executable,),
     ) -> None:
         addresses = [b if isinstance(b, str) else f"127.0.0.1:{b}" for b in backends]
         chosen = [flag for address in addresses for flag in ("--backend", address)]
         super().__init__(
             [
-                *(sys.executable, "-m", "fastlb", "--listen", listen, "--engine", engine),
+                *(*python, "-m", "fastlb", "--listen", listen, "--engine", engine),
                 *("--mode", mode, "--log-format", "json", *chosen, *flags),
             ]
         )

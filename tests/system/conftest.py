@@ -1,5 +1,6 @@
 """Fixtures of the system tests: the fastlb command and real servers as subprocesses."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -42,7 +43,11 @@ def fastlb(engine: EngineRooms) -> Iterator[Callable[..., Fastlb]]:
     with ExitStack() as stack:
 
         def start(
-            *backends: Any, flags: tuple[str, ...] = (), mode: str = "http", listen: str = "127.0.0.1:0"
+            *backends: Any,
+            flags: tuple[str, ...] = (),
+            mode: str = "http",
+            listen: str = "127.0.0.1:0",
+            python: tuple[str, ...] = (sys.executable,),
         ) -> Fastlb:
             running = Fastlb(
                 engine.name,
@@ -52,6 +57,7 @@ def fastlb(engine: EngineRooms) -> Iterator[Callable[..., Fastlb]]:
                 *flags,
                 mode=mode,
                 listen=listen,
+                python=python,
             )
             assert running.engine == engine.name
             stack.callback(lambda: _end(running))

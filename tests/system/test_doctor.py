@@ -37,6 +37,7 @@ def test_doctor_has_a_line_for_each_subject():
         "gil",
         "kernel",
         "splice",
+        "io_uring",
         "open files",
     ):
         assert topic in topics
