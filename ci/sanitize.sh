@@ -2,7 +2,8 @@
 # Builds the extension with sanitizers in a directory of its own and runs the engine, parity and soak
 # tests on it. A report is a failure, whatever the tests say. Needs gcc with its sanitizer libraries.
 # Usage: ci/sanitize.sh [address|thread]... [-- PYTEST-ARGUMENT...]
-# address: memory errors, undefined behaviour and leaks. thread: data races, with two workers.
+# address: memory errors, undefined behaviour and leaks, with every send in a batch (see
+# fastlb/native/batch.pxd). thread: data races, with two workers and batches in busy turns.
 # PYTHON: one that can build and test fastlb; without it a virtual environment is made.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -75,11 +76,11 @@ check_address() {
     local workers=()
     build address address,undefined
     # The interpreter's own allocator would hide errors in objects, and pointers to what has leaked.
-    export PYTHONMALLOC=malloc
+    export PYTHONMALLOC=malloc FASTLB_IO_URING=always
     export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:log_path=$room/address/reports/asan
     export UBSAN_OPTIONS=print_stacktrace=1:log_path=$room/address/reports/ubsan LSAN_OPTIONS=exitcode=0
     run_tests address libasan "$@"
-    unset PYTHONMALLOC
+    unset PYTHONMALLOC FASTLB_IO_URING
     read_reports address
 }
 
