@@ -1,6 +1,7 @@
 """Termination codes of HTTP mode: for each of the page's pairs, the story that ends with it."""
 
 import re
+import socket
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fastlb.model.config import Mode
 from fastlb.model.limits import LimitConfig
 from support.backend import OK, answering, refused_address, silent, unanswered_address
 from support.balance import PATIENT
@@ -68,6 +70,15 @@ def seen_by(client):
         return client.response().status
     except TruncatedError as cut:
         return cut.how
+
+
+def seen_at_last(client):
+    """How the connection ended, behind whatever still came."""
+    try:
+        client.rest()
+    except TruncatedError as cut:
+        return cut.how
+    return "fin"
 
 
 # Each story takes the two factories, and returns the engine and what its client saw.
@@ -276,6 +287,54 @@ def client_leaves_in_the_response(balance, backend):
     return running, GONE
 
 
+def owed(balance, backend, **timeouts):
+    """An engine that has the whole response, most of which its client has not taken.
+
+    Each half is less than an engine reads at once, and more than the client's sockets hold; both
+    together are more than an engine buffers before it stops reading.
+    """
+    counted = threading.Event()
+
+    def script(link):
+        link.request()
+        link.send(head, half)
+        counted.wait(PATIENCE_S)
+        link.send(half)
+        link.rest()
+
+    half = bytes(60_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * len(half))
+    running = balance(backend(script), timeouts=replace(PATIENT, **timeouts))
+    client = running.connect(
+        running.open_listener(Mode.HTTP, send_buffer_bytes=4096), receive_buffer_bytes=4096
+    )
+    client.send(GET)
+    wait_until(lambda: running.ledger().backends[0].bytes_in >= len(head + half), "the first half")
+    counted.set()
+    while running.ledger().backends[0].bytes_in < len(head + half + half):
+        with suppress(BlockingIOError):
+            client.sock.recv(1024, socket.MSG_DONTWAIT)
+    return running, client
+
+
+def client_leaves_with_the_rest_owed(balance, backend):
+    running, client = owed(balance, backend)
+    client.reset()
+    return running, GONE
+
+
+def client_takes_no_rest(balance, backend):
+    running, client = owed(balance, backend, tunnel_s=1.0)
+    running.raw_lines(1)
+    return running, seen_at_last(client)
+
+
+def stop_with_the_rest_owed(balance, backend):
+    running, client = owed(balance, backend)
+    running.stop()
+    return running, seen_at_last(client)
+
+
 def backend_closes_in_its_response(balance, backend):
     running = balance(backend(closing_after(BEGUN)))
     return running, seen_by(asking(running))
@@ -422,6 +481,9 @@ STORIES = {
     client_leaves_while_waiting: ("CH", 499, GONE),
     client_leaves_in_its_body: ("CD", 499, GONE),
     client_leaves_in_the_response: ("CD", 200, GONE),
+    client_leaves_with_the_rest_owed: ("CL", 200, GONE),
+    client_takes_no_rest: ("cL", 200, RESET),
+    stop_with_the_rest_owed: ("KL", 200, RESET),
     backend_closes_in_its_response: ("SD", 200, RESET),
     response_stalls: ("sD", 200, RESET),
     chunks_of_the_response_are_invalid: ("PD", 200, RESET),
