@@ -77,6 +77,7 @@ class HttpExchange(Answering):
         try:
             piece, rest, whole = body.take(data)
         except Refused as refused:
+            self.record.bytes_in += refused.taken_bytes
             self._bad_body(refused.status)
             return b""
         self.record.bytes_in += len(data) - len(rest)
