@@ -96,9 +96,8 @@ class Exchange(ABC):
     def _leave_queue(self) -> None:
         self.worker.balancer.leave(self._ticket)
         self._ticket = 0
-        if self._queue_timer is not None:
-            self._queue_timer.cancel()
-            self._queue_timer = None
+        assert self._queue_timer is not None
+        self._queue_timer.cancel()
         waited_ns = time.monotonic_ns() - self.record.queued_ns
         self.record.waited_ns = max(self.record.waited_ns, 0) + waited_ns
 
