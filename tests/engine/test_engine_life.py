@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 
 import pytest
 
@@ -573,3 +574,30 @@ def test_plan_weight_changes_at_once(balance, backend):
     gate.set()
     for client in clients:
         client.response()
+
+
+def test_engine_that_was_never_started_has_nothing_to_tell(engine, loop_thread, no_leaks):
+    """Who watches an engine need not know when it was started."""
+    made = engine.Engine(EngineConfig())
+    seen = made.verify()
+
+    assert seen.exact
+    assert (seen.exchanges, seen.connections, seen.counted) == (0, 0, {})
+    assert (made.ledger().exchanges, made.ledger().backends) == (0, ())
+    assert (made.take_events(), made.take_access()) == ([], b"")
+    loop_thread.run(made.stop())
+
+
+def test_drain_gives_up_on_who_waits_for_room(balance, backend):
+    """Above the connection limit nobody is accepted until somebody leaves, and nobody does here."""
+    running = balance(backend(silent), limits=LimitConfig(connections=1))
+    held = running.connect()
+    held.send(GET)
+    running.wait_in_flight(1)
+    running.connect().send(GET)
+    started = time.monotonic()
+
+    assert not running.drain(0.6)
+    assert 0.5 < time.monotonic() - started < 5
+    running.stop()
+    assert held.ending() == "rst"

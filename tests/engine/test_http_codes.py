@@ -109,6 +109,29 @@ def body_is_refused_behind_the_answer(balance, backend):
     return running, client.ending()
 
 
+def body_is_refused_behind_the_whole_answer(balance, backend):
+    running = balance(backend(after_head(OK)))
+    client = asking(running, CHUNKED)
+    seen = seen_by(client)
+    client.send(b"no chunk\r\n")
+    return running, seen
+
+
+def backend_says_more_behind_its_answer(balance, backend):
+    def script(link):
+        link.until(b"\r\n\r\n")
+        link.send(OK)
+        link.more()
+        link.send(b"more")
+        link.rest()
+
+    running = balance(backend(script))
+    client = asking(running, POST[:-3])
+    seen = seen_by(client)
+    client.send(b"abc")
+    return running, seen
+
+
 def answered_here(balance, backend):
     running = balance(backend(answering(OK)))
     return running, seen_by(asking(running, b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"))
@@ -313,7 +336,7 @@ def owed(balance, backend, **timeouts):
     counted.set()
     while running.ledger().backends[0].bytes_in < len(head + half + half):
         with suppress(BlockingIOError):
-            client.sock.recv(1024, socket.MSG_DONTWAIT)
+            client.unread += client.sock.recv(1024, socket.MSG_DONTWAIT)
     return running, client
 
 
@@ -321,6 +344,17 @@ def client_leaves_with_the_rest_owed(balance, backend):
     running, client = owed(balance, backend)
     client.reset()
     return running, GONE
+
+
+def client_takes_the_rest_after_all(balance, backend):
+    running, client = owed(balance, backend)
+    return running, seen_by(client)
+
+
+def client_shuts_and_takes_the_rest(balance, backend):
+    running, client = owed(balance, backend)
+    client.shut()
+    return running, seen_by(client)
 
 
 def client_takes_no_rest(balance, backend):
@@ -461,6 +495,8 @@ STORIES = {
     request_is_refused: ("PR", 400, 400),
     body_is_refused: ("PR", 400, 400),
     body_is_refused_behind_the_answer: ("PD", 200, RESET),
+    body_is_refused_behind_the_whole_answer: ("--", 200, 200),
+    backend_says_more_behind_its_answer: ("--", 200, 200),
     client_leaves_in_a_head: ("CR", 499, GONE),
     head_is_slow: ("cR", 408, 408),
     body_is_slow: ("cD", 408, 408),
@@ -482,6 +518,8 @@ STORIES = {
     client_leaves_in_its_body: ("CD", 499, GONE),
     client_leaves_in_the_response: ("CD", 200, GONE),
     client_leaves_with_the_rest_owed: ("CL", 200, GONE),
+    client_takes_the_rest_after_all: ("--", 200, 200),
+    client_shuts_and_takes_the_rest: ("--", 200, 200),
     client_takes_no_rest: ("cL", 200, RESET),
     stop_with_the_rest_owed: ("KL", 200, RESET),
     backend_closes_in_its_response: ("SD", 200, RESET),
