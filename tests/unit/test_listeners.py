@@ -167,9 +167,9 @@ def test_a_closed_listener_whose_path_is_gone_is_no_trouble(tmp_path):
     assert path_identity(path) == (0, 0, 0)
 
 
-def test_a_port_alone_that_is_in_use_is_named():
-    """The refusal of IPv6 must not be taken for the lack of it."""
-    with bind(Address(port=0)) as sock:
+def test_a_port_alone_that_ipv6_has_in_use_is_not_opened_for_ipv4_only():
+    """That is no lack of IPv6: half of the clients would reach another process."""
+    with bind(Address(host="::", port=0)) as sock:
         assert "the port is in use" in refusal(Address(port=bound_address(sock).port))
 
 
