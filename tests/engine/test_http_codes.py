@@ -129,6 +129,7 @@ def backend_says_more_behind_its_answer(balance, backend):
     client = asking(running, POST[:-3])
     seen = seen_by(client)
     client.send(b"abc")
+    assert client.ending() == "fin"  # with nothing behind the answer
     return running, seen
 
 

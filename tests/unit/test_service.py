@@ -430,7 +430,9 @@ def test_an_engine_that_calls_twice_is_asked_once(monkeypatch):
         real = engine.take_events
         engine.take_events = lambda: looks.append(1) or real()
         engine.wake()
+        taking = supervisor._taking
         engine.wake()
+        assert supervisor._taking is taking
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         engine.take_events = real
