@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from fastlb.control.listeners import bind, bound_address
 from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.errors import ConfigError
@@ -153,6 +154,18 @@ def test_ipv4_client_of_an_ipv6_socket_is_called_by_its_ipv4_address(balance, ba
         port = client.sock.getsockname()[1]
 
     assert running.line()["client"] == f"127.0.0.1:{port}"
+
+
+def test_one_port_serves_both_families_in_every_worker(balance, backend, loop_thread):
+    """`--listen :8080`: an accept queue of a worker that took IPv6 only would lose every second client."""
+    running = balance(backend(answering(OK)), workers=2)
+    with bind(Address(port=0)) as listening:
+        port = bound_address(listening).port
+        loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
+    for host in ("127.0.0.1", "::1") * 16:
+        client = running.adopt(socket.create_connection((host, port), timeout=5))
+        client.send(GET)
+        assert client.response().status == 200
 
 
 def test_same_address_has_the_same_slot(balance, backend):
