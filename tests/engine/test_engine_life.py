@@ -157,7 +157,7 @@ def test_ipv4_client_of_an_ipv6_socket_is_called_by_its_ipv4_address(balance, ba
 
 
 def test_one_port_serves_both_families_in_every_worker(balance, backend, loop_thread):
-    """`--listen :8080`: an accept queue of a worker that took IPv6 only would lose every second client."""
+    """`--listen :8080` with an accept queue for each worker: wherever a client lands, it is served."""
     running = balance(backend(answering(OK)), workers=2)
     with bind(Address(port=0)) as listening:
         port = bound_address(listening).port
