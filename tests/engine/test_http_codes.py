@@ -321,13 +321,14 @@ def owed(balance, backend, **timeouts):
     Each half is less than an engine reads at once, and more than the client's sockets hold; both
     together are more than an engine buffers before it stops reading.
     """
-    counted = threading.Event()
+    counted, sent = threading.Event(), threading.Event()
 
     def script(link):
         link.request()
         link.send(head, half)
         counted.wait(PATIENCE_S)
         link.send(half)
+        sent.set()
         link.rest()
 
     half = bytes(60_000)
@@ -339,6 +340,7 @@ def owed(balance, backend, **timeouts):
     client.send(GET)
     wait_until(lambda: running.ledger().backends[0].bytes_in >= len(head + half), "the first half")
     counted.set()
+    assert sent.wait(PATIENCE_S)  # before the client takes anything, or too little would be owed
     while running.ledger().backends[0].bytes_in < len(head + half + half):
         with suppress(BlockingIOError):
             client.unread += client.sock.recv(1024, socket.MSG_DONTWAIT)
