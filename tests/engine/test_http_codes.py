@@ -321,15 +321,22 @@ def owed(balance, backend, **timeouts):
     Each half is less than an engine reads at once, and more than the client's sockets hold; both
     together are more than an engine buffers before it stops reading.
     """
-    counted, sent = threading.Event(), threading.Event()
+    begun, counted, sent = (threading.Event() for _ in range(3))
 
     def script(link):
         link.request()
         link.send(head, half)
+        begun.set()
         counted.wait(PATIENCE_S)
         link.send(half)
         sent.set()
         link.rest()
+
+    def take_until(received_bytes):
+        """A client that takes no more than it must for the engine to go on."""
+        while running.ledger().backends[0].bytes_in < received_bytes:
+            with suppress(BlockingIOError):
+                client.unread += client.sock.recv(1024, socket.MSG_DONTWAIT)
 
     half = bytes(60_000)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * len(half))
@@ -338,12 +345,11 @@ def owed(balance, backend, **timeouts):
         running.open_listener(Mode.HTTP, send_buffer_bytes=4096), receive_buffer_bytes=4096
     )
     client.send(GET)
-    wait_until(lambda: running.ledger().backends[0].bytes_in >= len(head + half), "the first half")
+    assert begun.wait(PATIENCE_S)
+    take_until(len(head + half))
     counted.set()
-    assert sent.wait(PATIENCE_S)  # before the client takes anything, or too little would be owed
-    while running.ledger().backends[0].bytes_in < len(head + half + half):
-        with suppress(BlockingIOError):
-            client.unread += client.sock.recv(1024, socket.MSG_DONTWAIT)
+    assert sent.wait(PATIENCE_S)
+    take_until(len(head + half + half))
     return running, client
 
 
