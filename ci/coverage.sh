@@ -27,7 +27,7 @@ find_python() {
 
 build() {
     mkdir "$room/source"
-    tar -cf - --exclude='*.so' --exclude=__pycache__ fastlb tests examples setup.py pyproject.toml README.md \
+    tar -cf - --exclude='*.so' --exclude=__pycache__ fastlb tests examples docs setup.py pyproject.toml README.md \
         | tar -xf - -C "$room/source"
     cd "$room/source"
     export FASTLB_COVERAGE=1

@@ -83,8 +83,7 @@ def _bind_tcp(host: str, port: int, *, dual_stack: bool) -> socket.socket:
         sock.bind((host, port))
         # Only now, so that an address in use has been refused; it lets the engine open one accept
         # queue for each worker, also when clients wait in this one already.
-        if hasattr(socket, "SO_REUSEPORT"):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return _listening(sock)
     except BaseException:
         sock.close()

@@ -179,9 +179,8 @@ class Accounts:
         self._lines.append(line)
         self._lines_bytes += len(line)
         if self._lines_timer is None and self._wake is not None:
-            self._lines_timer = self._loop.call_later(_LINES_WAKE_S, self._lines_due)
+            self._lines_timer = self._loop.call_later(_LINES_WAKE_S, self._lines_due, self._wake)
 
-    def _lines_due(self) -> None:
+    def _lines_due(self, wake: Callable[[], None]) -> None:
         self._lines_timer = None
-        if self._wake is not None:
-            self._wake()
+        wake()

@@ -6,7 +6,7 @@ What can no longer become valid is refused at once, however the bytes are cut.
 """
 
 import re
-from typing import NoReturn
+from bisect import bisect_left
 
 from fastlb.model.limits import CHUNK_LINE_MAX_BYTES, CHUNK_SIZE_MAX_DIGITS, TRAILER_MAX_BYTES
 from fastlb.pure.refused import Refused
@@ -44,7 +44,8 @@ class ChunkDecoder:
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The body bytes in `data`. Raises: Refused (400)."""
+        """The body bytes in `data`. Raises: Refused (400), which takes the byte that is wrong."""
+        held_bytes = len(self._line)
         if self._line:
             data, self._line = self._line + data, b""
         body: list[bytes] = []
@@ -59,11 +60,13 @@ class ChunkDecoder:
                     self._state = _DATA_END
                 continue
             line_end = data.find(b"\n", position, position + self._longest()) + 1
+            line = data[position : line_end or end]
+            if not (self._read_line(line) if line_end else self._may_become_line(line)):
+                taken_bytes = position + self._first_wrong(line) + 1 - held_bytes
+                raise Refused(400, f"malformed or too long: {_NAMES[self._state]}", taken_bytes)
             if not line_end:
-                self._line = data[position:]
-                self._check_prefix(self._line)
+                self._line = line
                 break
-            self._read_line(data[position:line_end])
             position = line_end
         if self.done:
             self.rest = data[position:]
@@ -75,7 +78,7 @@ class ChunkDecoder:
             return TRAILER_MAX_BYTES - self._trailer_bytes
         return CHUNK_LINE_MAX_BYTES + 2 if self._state == _SIZE else 2
 
-    def _check_prefix(self, line: bytes) -> None:
+    def _may_become_line(self, line: bytes) -> bool:
         """May `line`, which has no end yet, still become a whole one?"""
         limit = self._longest()
         if self._state == _SIZE:
@@ -85,26 +88,28 @@ class ChunkDecoder:
             valid = REQUEST_FIELD.prefix.fullmatch(line)
         else:
             valid = _CR.fullmatch(line)
-        if valid is None or len(line) > limit:
-            self._refuse()
+        return valid is not None and len(line) <= limit
 
-    def _read_line(self, line: bytes) -> None:
+    def _first_wrong(self, line: bytes) -> int:
+        """Where the byte stands in `line` with which it could no longer become valid."""
+        return bisect_left(range(len(line)), True, key=lambda at: not self._may_become_line(line[: at + 1]))
+
+    def _read_line(self, line: bytes) -> bool:
+        """Go on behind `line`, which has its end. False, and nothing changes, if it is not valid."""
         if self._state == _DATA_END:
-            if line != b"\r\n":
-                self._refuse()
-            self._state = _SIZE
+            valid = line == b"\r\n"
+            if valid:
+                self._state = _SIZE
         elif self._state == _SIZE:
             match = _SIZE_LINE.fullmatch(line)
-            if match is None:
-                self._refuse()
-            self._left = int(match[1], 16)
-            self._state = _DATA if self._left else _TRAILER
+            valid = match is not None
+            if match is not None:
+                self._left = int(match[1], 16)
+                self._state = _DATA if self._left else _TRAILER
         elif line == b"\r\n":
-            self.done = True
-        elif REQUEST_FIELD.line.fullmatch(line):
-            self._trailer_bytes += len(line)
+            valid = self.done = True
         else:
-            self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise Refused(400, f"malformed or too long: {_NAMES[self._state]}")
+            valid = REQUEST_FIELD.line.fullmatch(line) is not None
+            if valid:
+                self._trailer_bytes += len(line)
+        return valid

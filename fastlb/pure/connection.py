@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.full = False  # the write buffer is above its high-water mark
+        self.full = False  # above the high-water mark: who writes much keeps it, and waits
         self.held_bytes = 0  # of it, counted against the limit on memory
         self.paused = False  # we do not read
         self.eof = False  # the peer has sent FIN
@@ -55,12 +55,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-
-    def pause_writing(self) -> None:
-        self.full = True
-
-    def resume_writing(self) -> None:
-        self.full = False
 
     def send(self, data: bytes) -> None:
         """Write; nothing happens if the socket is closing or its FIN was sent."""

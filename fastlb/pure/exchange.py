@@ -7,6 +7,7 @@ in `give_back`, which every way out passes through.
 import asyncio
 import errno
 import time
+from abc import ABC, abstractmethod
 
 from fastlb.model.errors import NoBackendError
 from fastlb.model.events import EventKind
@@ -19,7 +20,7 @@ from fastlb.pure.worker import Worker
 NO_SLOT = -1
 
 
-class Exchange:
+class Exchange(ABC):
     """What HTTP and TCP exchanges have in common.
 
     The subclass connects (`_reach`), goes on when a connection is there (`_connected`), and tells
@@ -46,21 +47,21 @@ class Exchange:
         """Get a connection to the backend that was picked."""
         self._connect(backend)
 
+    @abstractmethod
     def _connected(self, upstream: UpstreamConnection) -> None:
         """A connection is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _unavailable(self, status: int, code: str) -> None:
         """No backend can be had: the status for an HTTP client, and the termination code."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _client_ends(self) -> Ends | None:
         """The ends of the client's connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backend_out(self, who: str) -> None:
         """Its backend must not be used any longer: end what has a connection to it."""
-        raise NotImplementedError
 
     # --- pick and queue ---------------------------------------------------------------------
 
@@ -95,9 +96,8 @@ class Exchange:
     def _leave_queue(self) -> None:
         self.worker.balancer.leave(self._ticket)
         self._ticket = 0
-        if self._queue_timer is not None:
-            self._queue_timer.cancel()
-            self._queue_timer = None
+        assert self._queue_timer is not None
+        self._queue_timer.cancel()
         waited_ns = time.monotonic_ns() - self.record.queued_ns
         self.record.waited_ns = max(self.record.waited_ns, 0) + waited_ns
 

@@ -77,6 +77,7 @@ class HttpExchange(Answering):
         try:
             piece, rest, whole = body.take(data)
         except Refused as refused:
+            self.record.bytes_in += refused.taken_bytes
             self._bad_body(refused.status)
             return b""
         self.record.bytes_in += len(data) - len(rest)
@@ -200,10 +201,6 @@ class HttpExchange(Answering):
             self._received = True
             self._body.forget()
             self.record.first_byte_ns = time.monotonic_ns()
-        if self._complete:
-            self._drop_upstream()
-            self._upload_ended_by_backend()
-            return
         if self._response is not None:
             self._relay_body(b"", data)
             return

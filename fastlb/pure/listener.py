@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 from contextlib import suppress
+from functools import partial
 
 from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
@@ -20,7 +21,7 @@ from fastlb.pure.http_client import HttpClient
 from fastlb.pure.peer import Peer, accepted_peer
 from fastlb.pure.proxied import ProxiedClient, refuse_untrusted
 from fastlb.pure.tcp_exchange import TcpClient
-from fastlb.pure.worker import Worker
+from fastlb.pure.worker import Client, Worker
 
 _FULL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_S = 0.1
@@ -41,7 +42,7 @@ class Listener:
         self._reading = False
         self._out_of_room = False  # told the control plane, and not yet recovered
         self._retry: asyncio.TimerHandle | None = None
-        self._starting: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[object]] = set()
         sock.setblocking(False)
         self._resume()
 
@@ -146,17 +147,19 @@ class Listener:
             refuse_untrusted(worker, sock, peer)
             return
         worker.clients.add(client)
-        task = worker.loop.create_task(self._start(sock, client))
+        task = worker.loop.create_task(worker.loop.connect_accepted_socket(lambda: client, sock))
         self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
+        task.add_done_callback(partial(self._started, sock, client))
 
     def _make(self, sock: socket.socket, peer: Peer) -> HttpClient | TcpClient:
         kind = HttpClient if self._mode is Mode.HTTP else TcpClient
         return kind(self._worker, sock, peer)
 
-    async def _start(self, sock: socket.socket, client: HttpClient | TcpClient | ProxiedClient) -> None:
+    def _started(self, sock: socket.socket, client: Client, task: asyncio.Task[object]) -> None:
+        """The client has its transport, or never will: a stop may cancel the task before its first step."""
+        self._starting.discard(task)
         try:
-            await self._worker.loop.connect_accepted_socket(lambda: client, sock)
+            task.result()
         except (OSError, asyncio.CancelledError):
             sock.close()
             self._worker.client_lost(client)

@@ -4,6 +4,7 @@ With this between them neither of the two rooms imports the other.
 """
 
 import socket
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from fastlb.pure.connection import Connection
@@ -25,7 +26,7 @@ class ClientUser(Protocol):
     def kill(self) -> None: ...
 
 
-class Requester(Connection):
+class Requester(Connection, ABC):
     """A client connection that has asked for something.
 
     `peer`: who the client is. `deadline`: the one timer of the connection and of its exchange.
@@ -38,10 +39,10 @@ class Requester(Connection):
         self.peer = peer
         self.deadline = deadline
 
+    @abstractmethod
     def exchange_over(self, *, keep: bool, linger: bool) -> None:
         """The exchange has ended: go on with the next request, or close."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tunnel(self, relay: ClientUser) -> bytes:
         """Work for `relay` until `exchange_over`. Returns: what was received behind the request."""
-        raise NotImplementedError

@@ -22,11 +22,12 @@ class TcpClient(Connection):
 
     __slots__ = ("_session", "_worker", "peer")
 
+    _session: "TcpExchange"  # from `connection_made` on, before which nothing else is called
+
     def __init__(self, worker: Worker, sock: socket.socket, peer: Peer) -> None:
         super().__init__(sock)
         self._worker = worker
         self.peer = peer
-        self._session: TcpExchange | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -37,37 +38,31 @@ class TcpClient(Connection):
         """A session ends when its peers end it, or with `kill`."""
 
     def kill(self) -> None:
-        if self._session is not None:
-            self._session.kill()
+        self._session.kill()
         self.reset()
 
     def data_received(self, data: bytes) -> None:
-        if self._session is not None:
-            self._session.client_data(data)
+        self._session.client_data(data)
 
     def eof_received(self) -> bool:
         self.eof = True
-        if self._session is not None:
-            self._session.client_eof()
+        self._session.client_eof()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self._worker.buffers.let_go(self)
-        if self._session is not None:
-            self._session.client_lost(exc or self.reset_seen)
+        self._session.client_lost(exc or self.reset_seen)
         self._worker.client_lost(self)
 
     def pause_writing(self) -> None:
         self.full = True
-        if self._session is not None:
-            self._session.client_full()
+        self._session.client_full()
 
     def resume_writing(self) -> None:
         self.full = False
         self._worker.buffers.let_go(self)
-        if self._session is not None:
-            self._session.client_drained()
+        self._session.client_drained()
 
 
 class TcpExchange(Exchange):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastlb.model.errors import NoBackendError
+from fastlb.model.errors import ConfigError, NoBackendError
 
 
 def take(heap, count):
@@ -233,3 +233,30 @@ def test_churn_gives_back_what_it_takes(engine):
 
     assert [heap.in_flight(slot) for slot in range(3)] == [0, 0, 0]
     heap.verify()
+
+
+def test_balancer_of_its_own_refuses_nonsense(engine):
+    """A program that miscounts is told what is wrong, and not by a wrong pick."""
+    with pytest.raises(ConfigError) as limits:
+        engine.LeastLoaded([1, 1], [1])
+    with pytest.raises(ConfigError) as weight:
+        engine.LeastLoaded([1]).set_weight(0, -1)
+
+    assert (limits.value.path, weight.value.path) == ("max_conns", "weight")
+
+
+def test_weight_zero_from_the_start_is_not_picked(engine):
+    """Until it gets another one."""
+    heap = engine.LeastLoaded([0, 1])
+    picked = {heap.acquire() for _ in range(3)}
+    heap.set_weight(0, 1)
+
+    assert picked == {1}
+    assert heap.acquire() == 0
+    heap.verify()
+
+
+def test_churn_needs_somebody_to_pick(engine):
+    """A measurement of nothing would look very fast."""
+    with pytest.raises(NoBackendError):
+        engine.LeastLoaded([0]).churn(1)

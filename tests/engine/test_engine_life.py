@@ -4,9 +4,11 @@ import asyncio
 import os
 import socket
 import threading
+import time
 
 import pytest
 
+from fastlb.control.listeners import bind, bound_address
 from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.errors import ConfigError
@@ -152,6 +154,18 @@ def test_ipv4_client_of_an_ipv6_socket_is_called_by_its_ipv4_address(balance, ba
         port = client.sock.getsockname()[1]
 
     assert running.line()["client"] == f"127.0.0.1:{port}"
+
+
+def test_one_port_serves_both_families_in_every_worker(balance, backend, loop_thread):
+    """`--listen :8080` with an accept queue for each worker: wherever a client lands, it is served."""
+    running = balance(backend(answering(OK)), workers=2)
+    with bind(Address(port=0)) as listening:
+        port = bound_address(listening).port
+        loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
+    for host in ("127.0.0.1", "::1") * 16:
+        client = running.adopt(socket.create_connection((host, port), timeout=5))
+        client.send(GET)
+        assert client.response().status == 200
 
 
 def test_same_address_has_the_same_slot(balance, backend):
@@ -573,3 +587,30 @@ def test_plan_weight_changes_at_once(balance, backend):
     gate.set()
     for client in clients:
         client.response()
+
+
+def test_engine_that_was_never_started_has_nothing_to_tell(engine, loop_thread, no_leaks):
+    """Who watches an engine need not know when it was started."""
+    made = engine.Engine(EngineConfig())
+    seen = made.verify()
+
+    assert seen.exact
+    assert (seen.exchanges, seen.connections, seen.counted) == (0, 0, {})
+    assert (made.ledger().exchanges, made.ledger().backends) == (0, ())
+    assert (made.take_events(), made.take_access()) == ([], b"")
+    loop_thread.run(made.stop())
+
+
+def test_drain_gives_up_on_who_waits_for_room(balance, backend):
+    """Above the connection limit nobody is accepted until somebody leaves, and nobody does here."""
+    running = balance(backend(silent), limits=LimitConfig(connections=1))
+    held = running.connect()
+    held.send(GET)
+    running.wait_in_flight(1)
+    running.connect().send(GET)
+    started = time.monotonic()
+
+    assert not running.drain(0.6)
+    assert 0.5 < time.monotonic() - started < 5
+    running.stop()
+    assert held.ending() == "rst"

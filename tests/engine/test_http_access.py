@@ -8,11 +8,24 @@ import pytest
 
 from fastlb.model.config import LogFormat
 from fastlb.model.ledger import ACCESS_FIELDS
-from support.backend import OK, answering, refused_address
+from support.backend import OK, answering, refused_address, silent
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 KEYS = [name for name, _ in ACCESS_FIELDS]
+# The beginning of a chunked body, and the byte that makes it invalid there.
+VALID_BEFORE = {
+    b"3": b"x",
+    b"3\r": b"\r",
+    b"3;a": b"\x00",
+    b"3;" + b"a" * 1022: b"a",
+    b"3\r\nabc": b"d",
+    b"3\r\nabc\r": b"3",
+    b"3\r\nabc\r\n": b"n",
+    b"3\r\nabc\r\n0\r\nX": b" ",
+    b"0\r\nA: b\r\n": b":",
+    b"0\r\nA: b\r\nC: " + b"d" * (8192 - 9): b"d",
+}
 
 
 def test_line_says_what_happened(balance, backend):
@@ -88,6 +101,25 @@ def test_bytes_of_chunked_messages_are_those_on_the_wire(balance, backend):
     assert (line["bytes_in"], line["bytes_out"]) == (len(request), client.received_bytes)
     assert running.ledger().bytes_in == len(request)
     assert running.ledger().bytes_out == client.received_bytes
+
+
+@pytest.mark.parametrize("behind", [b"", b"behind\r\n0\r\n\r\n"], ids=["alone", "behind"])
+@pytest.mark.parametrize("valid", VALID_BEFORE, ids=lambda valid: repr(valid[-12:]))
+def test_bytes_of_a_refused_body_end_with_the_byte_that_is_wrong(balance, backend, valid, behind):
+    """However it is cut: what stands behind that byte is no part of a request."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wrong = VALID_BEFORE[valid]
+    running = balance(backend(silent))
+    for pieces in ([head + valid + wrong + behind], [head, valid, wrong + behind]):
+        client = running.connect()
+        for piece in pieces:
+            client.send(piece)
+        assert client.response().status == 400
+        client.close()
+    counted = len(head + valid + wrong)
+
+    assert [line["bytes_in"] for line in running.lines(2)] == [counted] * 2
+    assert running.ledger().bytes_in == 2 * counted
 
 
 def test_target_with_quotes_stays_json(balance, backend):

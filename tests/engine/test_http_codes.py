@@ -1,6 +1,8 @@
 """Termination codes of HTTP mode: for each of the page's pairs, the story that ends with it."""
 
+import json
 import re
+import socket
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fastlb.model.config import Mode
 from fastlb.model.limits import LimitConfig
 from support.backend import OK, answering, refused_address, silent, unanswered_address
 from support.balance import PATIENT
@@ -70,6 +73,15 @@ def seen_by(client):
         return cut.how
 
 
+def seen_at_last(client):
+    """How the connection ended, behind whatever still came."""
+    try:
+        client.rest()
+    except TruncatedError as cut:
+        return cut.how
+    return "fin"
+
+
 # Each story takes the two factories, and returns the engine and what its client saw.
 
 
@@ -96,6 +108,33 @@ def body_is_refused_behind_the_answer(balance, backend):
     client.send(b"no chunk\r\n")
     client.exactly(3)
     return running, client.ending()
+
+
+def body_is_refused_behind_the_whole_answer(balance, backend):
+    running = balance(backend(after_head(OK)))
+    client = asking(running, CHUNKED)
+    seen = seen_by(client)
+    client.send(b"no chunk\r\n")
+    return running, seen
+
+
+def backend_says_more_behind_its_answer(balance, backend):
+    """It gets no more of the upload, for which there would be time still."""
+    answered = threading.Event()
+
+    def script(link):
+        link.until(b"\r\n\r\n")
+        link.send(OK)
+        answered.wait(PATIENCE_S)
+        link.send(b"more")
+        link.rest()
+
+    running = balance(backend(script))
+    client = asking(running, POST)
+    seen = seen_by(client)
+    answered.set()
+    assert json.loads(running.raw_lines(1)[0])["total_us"] < 1_900_000
+    return running, seen
 
 
 def answered_here(balance, backend):
@@ -276,6 +315,73 @@ def client_leaves_in_the_response(balance, backend):
     return running, GONE
 
 
+def owed(balance, backend, **timeouts):
+    """An engine that has the whole response, most of which its client has not taken.
+
+    Each half is less than an engine reads at once, and more than the client's sockets hold; both
+    together are more than an engine buffers before it stops reading.
+    """
+    begun, counted, sent = (threading.Event() for _ in range(3))
+
+    def script(link):
+        link.request()
+        link.send(head, half)
+        begun.set()
+        counted.wait(PATIENCE_S)
+        link.send(half)
+        sent.set()
+        link.rest()
+
+    def take_until(received_bytes):
+        """A client that takes no more than it must for the engine to go on."""
+        while running.ledger().backends[0].bytes_in < received_bytes:
+            with suppress(BlockingIOError):
+                client.unread += client.sock.recv(1024, socket.MSG_DONTWAIT)
+
+    half = bytes(60_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * len(half))
+    running = balance(backend(script), timeouts=replace(PATIENT, **timeouts))
+    client = running.connect(
+        running.open_listener(Mode.HTTP, send_buffer_bytes=4096), receive_buffer_bytes=4096
+    )
+    client.send(GET)
+    assert begun.wait(PATIENCE_S)
+    take_until(len(head + half))
+    counted.set()
+    assert sent.wait(PATIENCE_S)
+    take_until(len(head + half + half))
+    return running, client
+
+
+def client_leaves_with_the_rest_owed(balance, backend):
+    running, client = owed(balance, backend)
+    client.reset()
+    return running, GONE
+
+
+def client_takes_the_rest_after_all(balance, backend):
+    running, client = owed(balance, backend)
+    return running, seen_by(client)
+
+
+def client_shuts_and_takes_the_rest(balance, backend):
+    running, client = owed(balance, backend)
+    client.shut()
+    return running, seen_by(client)
+
+
+def client_takes_no_rest(balance, backend):
+    running, client = owed(balance, backend, tunnel_s=1.0)
+    running.raw_lines(1)
+    return running, seen_at_last(client)
+
+
+def stop_with_the_rest_owed(balance, backend):
+    running, client = owed(balance, backend)
+    running.stop()
+    return running, seen_at_last(client)
+
+
 def backend_closes_in_its_response(balance, backend):
     running = balance(backend(closing_after(BEGUN)))
     return running, seen_by(asking(running))
@@ -402,6 +508,8 @@ STORIES = {
     request_is_refused: ("PR", 400, 400),
     body_is_refused: ("PR", 400, 400),
     body_is_refused_behind_the_answer: ("PD", 200, RESET),
+    body_is_refused_behind_the_whole_answer: ("--", 200, 200),
+    backend_says_more_behind_its_answer: ("--", 200, 200),
     client_leaves_in_a_head: ("CR", 499, GONE),
     head_is_slow: ("cR", 408, 408),
     body_is_slow: ("cD", 408, 408),
@@ -422,6 +530,11 @@ STORIES = {
     client_leaves_while_waiting: ("CH", 499, GONE),
     client_leaves_in_its_body: ("CD", 499, GONE),
     client_leaves_in_the_response: ("CD", 200, GONE),
+    client_leaves_with_the_rest_owed: ("CL", 200, GONE),
+    client_takes_the_rest_after_all: ("--", 200, 200),
+    client_shuts_and_takes_the_rest: ("--", 200, 200),
+    client_takes_no_rest: ("cL", 200, RESET),
+    stop_with_the_rest_owed: ("KL", 200, RESET),
     backend_closes_in_its_response: ("SD", 200, RESET),
     response_stalls: ("sD", 200, RESET),
     chunks_of_the_response_are_invalid: ("PD", 200, RESET),

@@ -3,6 +3,7 @@
 import pytest
 
 from support.backend import OK, answering, recording
+from support.wire import Message
 
 
 def pass_on(balance, backend, request, response=OK):
@@ -286,3 +287,18 @@ def test_response_sent_byte_by_byte_is_read(balance, backend):
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         answer = client.response()
         assert (answer.body, answer.value(b"X")) == (b"abcde", b"1")
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_absolute_form_names_the_host(balance, backend, version):
+    """Also for a 1.0 client that sends no Host (RFC 9112 3.2.2, 3.3)."""
+    heads = []
+    running = balance(backend(recording(heads)))
+    client = running.connect()
+    host = b"Host: other\r\n" if version == b"1.1" else b""
+    client.send(b"GET http://h.example:81/x HTTP/" + version + b"\r\n" + host + b"\r\n")
+    client.response()
+    (head,) = heads
+
+    assert head.startswith(b"GET /x HTTP/1.1\r\n")
+    assert Message(head).values(b"Host") == [b"h.example:81"]

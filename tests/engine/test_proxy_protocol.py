@@ -483,6 +483,17 @@ def test_ipv4_client_of_a_dual_stack_listener_is_announced_as_ipv4(balance, back
     assert headers == [v1_of(client)]
 
 
+def test_announced_ipv4_in_ipv6_is_passed_on_as_ipv4(balance, backend):
+    """A proxy with a dual-stack socket may write it so; the next one need not know what it means."""
+    headers = []
+    running = proxied(balance, backend(headed(headers)), proxy_protocol=ProxyProtocol.V1)
+    client = running.connect()
+    client.send(ANNOUNCED["v1 IPv4 in IPv6"][0], GET)
+    client.response()
+
+    assert headers == [b"PROXY TCP4 192.0.2.7 192.0.2.8 56324 1\r\n"]
+
+
 def test_retry_begins_with_a_header_too(balance, backend):
     """Every new connection does, whatever the number of the try."""
     headers = []

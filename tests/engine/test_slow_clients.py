@@ -1,7 +1,10 @@
 """A slow client holds a connection, and never a worker: everybody else is served at once."""
 
+import time
+
 import pytest
 
+from fastlb.model.config import Mode
 from support.backend import OK, answering
 from support.waiting import wait_until
 
@@ -65,3 +68,20 @@ def test_client_that_reads_a_byte_at_a_time_holds_no_worker(balance, backend):
     assert running.in_flight() > 0
     running.close_clients()
     wait_until(lambda: running.in_flight() == 0, "the slow ones are gone")
+
+
+def test_client_that_reads_the_last_bytes_slowly_gets_them_all(balance, backend):
+    """Its connection closes behind this answer, and not in the middle of it."""
+    body = bytes(60_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    running = balance(backend(answering(head + body)))
+    client = running.connect(
+        running.open_listener(Mode.HTTP, send_buffer_bytes=4096), receive_buffer_bytes=4096
+    )
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    client.response_head()
+    for _ in range(9):
+        client.exactly(1000)
+        time.sleep(0.3)  # in all longer than a connection lingers whose client takes nothing
+
+    assert client.rest() == body[9000:]

@@ -6,6 +6,7 @@ import pytest
 
 from support.backend import OK, Backend
 from support.balance import Balance
+from support.chunks import BAD_CHUNKS
 from support.heads import REFUSED_EITHER, REFUSED_RESPONSES
 from support.wire import TruncatedError
 
@@ -119,6 +120,13 @@ def compare(both, loop, said, response, *, ends):
 def test_requests_are_carried_alike(both, loop_thread, no_leaks, request_name):
     """What a backend and a client see does not depend on the engine."""
     compare(both, loop_thread, [REQUESTS[request_name]], OK, ends=False)
+
+
+@pytest.mark.parametrize("why", BAD_CHUNKS)
+def test_bad_chunks_are_refused_alike(both, loop_thread, no_leaks, why):
+    """At the same byte: the access lines have the same count."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    compare(both, loop_thread, [head + BAD_CHUNKS[why]], OK, ends=False)
 
 
 @pytest.mark.parametrize("request_bytes", [GET + LAST, GET_10], ids=["1.1", "1.0"])

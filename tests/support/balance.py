@@ -100,10 +100,17 @@ class Balance:
         self.wakes += 1
 
     def open_listener(
-        self, mode: Mode, *, proxied: bool = False, family: socket.AddressFamily = socket.AF_INET
+        self,
+        mode: Mode,
+        *,
+        proxied: bool = False,
+        family: socket.AddressFamily = socket.AF_INET,
+        send_buffer_bytes: int = 0,
     ) -> int:
-        """Open one more listener and return its port."""
+        """Open one more listener and return its port. Its connections have a send buffer of that size."""
         with listen_socket(family) as sock:
+            if send_buffer_bytes:  # what accept() returns has it too, on Linux
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
             self._loop.call(lambda: self.engine.open_listener(sock, mode, proxied))
             return int(sock.getsockname()[1])
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import threading
 import time
 
 import pytest
@@ -215,3 +216,59 @@ def test_nothing_is_left_open(tmp_path):
     close(AccessLog(str(tmp_path / "x")))
 
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_standard_output_is_not_opened_anew(monkeypatch):
+    """It has no path; a SIGUSR1 for some other file is not about it."""
+    read_fd, write_fd = os.pipe()
+    monkeypatch.setattr("fastlb.control.access_log._STDOUT_FD", write_fd)
+    log = AccessLog("-")
+    log.reopen()
+    log.write(b"line\n")
+    close(log)
+    os.close(write_fd)
+
+    assert os.read(read_fd, 100) == b"line\n"
+    os.close(read_fd)
+    assert reports(log) == []
+
+
+def test_a_pipe_that_another_writer_has_filled_meanwhile_is_tried_again(tmp_path, monkeypatch):
+    """poll() said that there is room, and write() that there is none."""
+    real, refusals = os.write, [BlockingIOError(), BlockingIOError()]
+
+    def write(fd, data):
+        if refusals and data == b"line\n":
+            raise refusals.pop()
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    log = AccessLog(str(tmp_path / "access.log"))
+    log.write(b"line\n")
+    close(log)
+
+    assert (tmp_path / "access.log").read_bytes() == b"line\n"
+    assert (refusals, reports(log)) == ([], [])
+
+
+def test_a_disk_that_hangs_does_not_hang_the_stop(tmp_path, monkeypatch):
+    """No system call ends a write that is stuck in the kernel: its thread is left behind."""
+    real, stuck, free = os.write, threading.Event(), threading.Event()
+
+    def write(fd, data):
+        if data == b"line\n":
+            stuck.set()
+            assert free.wait(10)
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr("fastlb.control.access_log._CLOSE_GIVE_UP_S", 0.05)
+    log = AccessLog(str(tmp_path / "access.log"))
+    log.write(b"line\n")
+    assert stuck.wait(10)
+    asyncio.run(log.close())
+    left_behind = log._thread.is_alive()
+    free.set()
+    log._thread.join(10)
+
+    assert left_behind

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastlb.surface import cpus
 from fastlb.surface.cpus import cpus_within, usable_cpus
 
 
@@ -26,3 +27,14 @@ def test_quota_of_a_container_lowers_the_count(affinity, quota, cpus):
 def test_this_machine_has_a_cpu():
     """Whatever /sys says here, at least one worker runs."""
     assert usable_cpus() >= 1
+
+
+def test_quota_is_read_where_the_kernel_tells_it(tmp_path, monkeypatch):
+    """cgroup v2; without the file there is no quota."""
+    told = tmp_path / "cpu.max"
+    monkeypatch.setattr(cpus, "_CGROUP_CPU_MAX", told)
+    without = usable_cpus()
+    told.write_text("50000 100000\n")
+
+    assert without >= 1
+    assert usable_cpus() == 1

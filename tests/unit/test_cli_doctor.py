@@ -1,9 +1,14 @@
 """How `fastlb doctor` grades what it found."""
 
+import errno
+import os
+import sys
 from dataclasses import replace
+from resource import RLIM_INFINITY
 
 import pytest
 
+from fastlb.surface import doctor, machine
 from fastlb.surface.doctor import Grade, judge, kernel_version
 from fastlb.surface.machine import LIBRARIES, Machine
 
@@ -91,3 +96,86 @@ def test_free_threaded_python_is_recognised():
 def test_kernel_version_is_the_first_two_numbers(release, version):
     """Distributions append what they like to uname -r."""
     assert kernel_version(release) == version
+
+
+@pytest.mark.parametrize(
+    ("topic", "changes", "said"),
+    [
+        ("cython", {"cython_built_with": "", "cython_installed": "3.3.1"}, "3.3.1, needed only to build"),
+        ("cython", {"cython_built_with": "", "engine": "pure"}, "nothing here is compiled"),
+        ("open files", {"files_hard": RLIM_INFINITY}, "no limit"),
+        ("accept queue", {"accept_queue": None}, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_told_is_said_without_advice(topic, changes, said):
+    """It is no fault of the machine."""
+    finding = findings(**changes)[topic]
+
+    assert said in finding.found
+    if topic != "cython":
+        assert (finding.grade, finding.advice) == (Grade.OK, "")
+
+
+@pytest.mark.parametrize(("files_hard", "status"), [(1_048_576, 0), (1024, 0), (64, 1)])
+def test_advice_stands_behind_what_was_found(files_hard, status, monkeypatch, capsys):
+    """One line each, and an exit status for scripts."""
+    monkeypatch.setattr(doctor, "look", lambda: replace(IDEAL, files_hard=files_hard))
+
+    assert doctor.run_doctor() == status
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "open files" in line)
+    assert (" -- ulimit -Hn" in line) is (files_hard < 1_048_576)
+
+
+def test_engine_that_does_not_import_is_a_finding(monkeypatch):
+    """The doctor is asked when something is broken, and must not break with it."""
+
+    def load(choice):
+        raise ImportError("undefined symbol: x")
+
+    monkeypatch.setattr(machine, "load", load)
+    monkeypatch.setattr(machine, "try_splice", lambda: "Operation not permitted")
+    seen = machine.look()
+
+    assert (seen.engine, seen.engine_error, seen.cython_built_with) == ("", "undefined symbol: x", "")
+    assert seen.splice_error == "Operation not permitted"
+
+
+def test_library_that_is_not_there_has_no_version(monkeypatch):
+    """Neither as a module nor as a distribution."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    monkeypatch.setattr(machine, "LIBRARIES", ("uvloop", "click"))
+    seen = machine.look()
+
+    assert (seen.loop, seen.libraries["uvloop"]) == ("asyncio", "")
+    assert seen.libraries["click"]
+    assert machine._version("no-such-distribution-of-fastlb") == ""
+
+
+def test_engine_that_is_not_compiled_names_no_compiler(monkeypatch):
+    """Cython's own modules carry its version; there may be none of it one day."""
+    monkeypatch.setattr(machine.importlib, "import_module", lambda name: machine)
+
+    assert machine._cython_built_with() == ""
+
+
+def test_splice_is_tried(monkeypatch):
+    """A sandbox may refuse it, and a Python may not have it."""
+
+    def refuse(*arguments):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "splice", refuse, raising=False)
+    assert machine.try_splice() == "Operation not permitted"
+    monkeypatch.delattr(os, "splice")
+    assert "no os.splice" in machine.try_splice()
+
+
+@pytest.mark.parametrize(("text", "found"), [("4096\n", 4096), ("?", None), (None, None)])
+def test_accept_queue_is_what_the_kernel_says(text, found, tmp_path, monkeypatch):
+    """Or unknown, where there is no such file."""
+    said = tmp_path / "somaxconn"
+    if text is not None:
+        said.write_text(text)
+    monkeypatch.setattr(machine, "_SOMAXCONN", said)
+
+    assert machine._accept_queue() == found

@@ -1,7 +1,9 @@
 """What the command line prints and returns, without starting anything."""
 
+import errno
 import sys
 
+import click
 import pytest
 
 from fastlb import __version__
@@ -155,3 +157,34 @@ def test_version_and_help_do_not_import_what_serves(monkeypatch):
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (click.Abort(), 130, ""),
+        (BrokenPipeError(), 1, ""),
+        (
+            OSError(errno.ENOSPC, ""),
+            1,
+            "fastlb: standard output cannot be written: no space left on device\n",
+        ),
+    ],
+)
+def test_an_end_from_outside_has_its_status(error, status, said, served, capsys, monkeypatch):
+    """Ctrl-C, a reader that has gone, a full disk: no traceback, and silence where nobody listens."""
+    discarded = []
+    monkeypatch.setattr(cli, "_discard_output", lambda: discarded.append(1))
+    served.result = error
+
+    assert cli.main(SERVE) == status
+    assert capsys.readouterr().err == said
+    assert len(discarded) == (status == 1)
+
+
+def test_a_fault_that_is_none_of_the_output_is_not_hidden(served):
+    """It would be called a full disk, and never be found."""
+    served.result = OSError(errno.EBADF, "")
+
+    with pytest.raises(OSError, match=r"\[Errno"):
+        cli.main(SERVE)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from fastlb.model.address import Address
-from fastlb.model.config import BackendConfig, Config, ListenerConfig
+from fastlb.model.config import BackendConfig, Config, EngineConfig, ListenerConfig, ProbeConfig
 from fastlb.model.errors import ConfigError
 
 LISTENERS = (ListenerConfig(address=Address(port=0)),)
@@ -35,3 +35,28 @@ def test_many_backends_are_checked_in_linear_time():
         return min(turns)
 
     assert took_s(4000) < 100 * took_s(200)
+
+
+@pytest.mark.parametrize("missing", ["listeners", "backends"])
+def test_a_balancer_without_one_end_is_refused(missing):
+    """Nobody could ask it, or nobody could answer."""
+    settings = {"listeners": LISTENERS, "backends": (BackendConfig(address=Address(port=1)),), missing: ()}
+
+    with pytest.raises(ConfigError) as refused:
+        Config(**settings)
+    assert refused.value.path == missing.removesuffix("ers").removesuffix("s")
+
+
+@pytest.mark.parametrize("via", ["a b", "a,b", "\xe9", "a" * 65])
+def test_a_name_that_would_spoil_the_field_is_refused(via):
+    """Via is a list with comments; a name is one word of it (RFC 9110 7.6.3)."""
+    with pytest.raises(ConfigError) as refused:
+        EngineConfig(via=via)
+    assert refused.value.path == "via"
+
+
+def test_a_check_that_no_answer_can_pass_is_refused():
+    """Every backend would be down for ever."""
+    with pytest.raises(ConfigError) as refused:
+        ProbeConfig(expect=())
+    assert refused.value.path == "probe.expect"

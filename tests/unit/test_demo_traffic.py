@@ -7,6 +7,7 @@ import pytest
 from fakes import until
 
 import fastlb.surface.demo.traffic as traffic
+from fastlb.surface.demo.backends import Backend
 from fastlb.surface.demo.traffic import Tally, trickle
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -71,3 +72,32 @@ def test_a_cancellation_in_the_turn_of_an_answer_ends_the_client(turns):
         return client.cancelled()
 
     assert asyncio.run(run()) is (turns == 0)
+
+
+def test_an_answer_that_is_no_success_is_counted_as_failed():
+    """One of fastlb's own, of which one has no length either."""
+    answers = iter([b"HTTP/1.1 503 Service Unavailable\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"])
+    tally = Tally()
+
+    async def work(port):
+        clients = asyncio.create_task(trickle(port, tally))
+        await until(lambda: tally.failed == 2 and tally.good)
+        clients.cancel()
+        await asyncio.gather(clients, return_exceptions=True)
+
+    with_server(lambda writer: writer.write(next(answers, ANSWER)), work)
+
+
+def test_a_backend_of_the_demo_has_a_port_once_it_is_open():
+    """And is closed as often as one likes."""
+
+    async def run():
+        backend = Backend(name="a", delay_s=0)
+        await backend.close()
+        with pytest.raises(RuntimeError):
+            _ = backend.port
+        await backend.open()
+        assert backend.port
+        await backend.close()
+
+    asyncio.run(run())

@@ -1,5 +1,6 @@
 """Listening sockets, and what is said when there can be none."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -153,3 +154,52 @@ def test_a_closed_unix_listener_removes_its_own_path_only(tmp_path):
         assert os.path.exists(path)
         unlink_own(path, path_identity(path))
         assert not os.path.exists(path)
+
+
+def test_a_closed_listener_whose_path_is_gone_is_no_trouble(tmp_path):
+    """Somebody has cleaned up before us."""
+    path = str(tmp_path / "s")
+    with bind(Address(path=path)):
+        identity = path_identity(path)
+        os.unlink(path)
+        unlink_own(path, identity)
+
+    assert path_identity(path) == (0, 0, 0)
+
+
+def test_a_port_alone_that_ipv6_has_in_use_is_not_opened_for_ipv4_only():
+    """That is no lack of IPv6: half of the clients would reach another process."""
+    with bind(Address(host="::", port=0)) as sock:
+        assert "the port is in use" in refusal(Address(port=bound_address(sock).port))
+
+
+def test_a_unix_socket_whose_queue_is_full_is_in_use(tmp_path):
+    """unix(7): such a connect is EAGAIN; somebody slow listens, and keeps the path."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as clients:
+        listening.bind(path)
+        listening.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(path)
+        assert "another process listens there" in refusal(Address(path=path))
+        assert os.path.exists(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "permission denied; use a directory that can be written"),
+        (errno.EIO, "input/output error"),
+    ],
+)
+def test_a_path_that_is_refused_is_named(monkeypatch, tmp_path, number, said):
+    """Tests may run as root, so the refusal is faked."""
+
+    def refuse(self, address):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    assert refusal(Address(path=str(tmp_path / "s"))).endswith(said)

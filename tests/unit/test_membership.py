@@ -631,3 +631,21 @@ def test_backend_at_the_address_of_another_does_not_change_that_one():
         pool.all.add(BackendConfig(address=a.address, name="c"), a.address)
 
     assert pool.engine.proxy_protocols == {a.address: ProxyProtocol.V1, b.address: ProxyProtocol.OFF}
+
+
+def test_a_backend_is_removed_also_where_none_is_checked():
+    """Without checks there is no watcher that could forget it."""
+    engine = FakeEngine()
+    pool = Membership(
+        engine,
+        policy=Policy.LEAST_CONN,
+        probe=ProbeConfig(enabled=False),
+        log=Lines().log,
+        clock=FakeClock(),
+        later=lambda publish: publish(),
+    )
+    address = Address(host="127.0.0.1", port=9000)
+    member = pool.add(BackendConfig(address=address, name="a"), address)
+    pool.remove("a")
+
+    assert (engine.removed, pool.members) == ([member.slot], ())

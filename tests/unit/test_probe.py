@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import socket
@@ -15,7 +16,7 @@ from fastlb.model.address import Address
 from fastlb.model.config import StatusRange
 from fastlb.model.proxied import ProxyProtocol
 from fastlb.probe import ProbeResult, probe_http, probe_tcp
-from fastlb.probe.connection import probe
+from fastlb.probe.connection import _begin, probe
 from fastlb.probe.preface import preface
 from fastlb.probe.result import failed_connection
 from fastlb.probe.status_reader import H11Reader, HttptoolsReader, NotHTTPError
@@ -305,3 +306,49 @@ def test_http_probe_begins_with_its_header():
 
     assert result.passed
     assert re.match(rb"PROXY TCP4 127.0.0.1 127.0.0.1 \d+ %d\r\nGET / HTTP/1.1\r\n" % port, request)
+
+
+def test_probe_that_fails_while_it_is_given_up_leaves_no_complaint():
+    """Its time is over: nobody asks what went wrong on the way out."""
+    complaints = []
+
+    async def ask(reader, writer):
+        try:
+            await reader.read()
+        except asyncio.CancelledError:
+            raise OSError("gone as well") from None
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, about: complaints.append(about))
+        async with answering(b"", hold=True) as (address, _):
+            result = await probe(address, ask, 0.05)
+        gc.collect()
+        await asyncio.sleep(0)
+        return result
+
+    result = asyncio.run(run())
+
+    assert (result.passed, result.reason) == (False, "no answer in 0.05s")
+    assert complaints == []
+
+
+def test_header_is_seen_off_before_the_probe_goes_on():
+    """What a transport still holds is lost when the probe aborts."""
+
+    class Writer:
+        def __init__(self):
+            self.held_bytes, self.transport = [9, 9, 0], self
+
+        def write(self, data):
+            assert data
+
+        def get_extra_info(self, name):
+            return ""
+
+        def get_write_buffer_size(self):
+            return self.held_bytes.pop(0)
+
+    writer = Writer()
+    asyncio.run(_begin(writer, ProxyProtocol.V2))
+
+    assert writer.held_bytes == []

@@ -237,3 +237,17 @@ def test_probes_that_this_machine_cannot_send_are_said_once():
         assert len(bench.said.about("probes could not be sent", "too many open files")) == 1
 
     on_bench(test)
+
+
+def test_who_is_not_watched_is_nobody_to_forget_or_to_hurry():
+    """A failure in traffic may be told after its backend was removed."""
+
+    async def test(bench):
+        stranger = member("a")
+        bench.prober.bring_forward(stranger)
+        bench.prober.forget(stranger)
+        await bench.prober.first_round(60)
+
+        assert bench.asked == []
+
+    on_bench(test)

@@ -5,6 +5,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from fastlb.pure import http1
 from fastlb.pure.chunked import LAST_CHUNK, ChunkDecoder, chunk
 from fastlb.pure.http1 import Refused, parse_request, parse_response
 from fastlb.pure.http_head import answer, request_head, response_head
@@ -224,3 +225,14 @@ def test_h11_finds_the_end_of_a_response_where_we_do(raw):
 
     expected = b"ab" if chunked else b"2\r\nab\r\n"[: ours.length] or "none"
     assert framing_h11_sees(client) == expected
+
+
+def test_what_h11_reads_otherwise_is_refused():
+    """The second opinion counts, should our own grammar ever let something through."""
+    wrong = [(b"a b", b"c")]
+    with pytest.raises(Refused) as request:
+        http1._second_reading(b"GET", 11, wrong)
+    with pytest.raises(Refused) as response:
+        http1._second_reading_of_response(200, 11, wrong)
+
+    assert (request.value.status, response.value.status) == (400, 502)

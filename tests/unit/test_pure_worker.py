@@ -1,11 +1,17 @@
 """The pure engine's worker alone: waiting until nothing is open."""
 
 import asyncio
+import socket
 
 import pytest
 
+import fastlb.pure.worker as room
+from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig
+from fastlb.model.errors import ConfigError
+from fastlb.model.proxied import ProxyProtocol
 from fastlb.pure.accounting import Record
+from fastlb.pure.peer import Peer, client_ends
 from fastlb.pure.worker import Worker
 
 
@@ -76,3 +82,29 @@ def test_wait_for_quiet_is_bounded_and_can_be_repeated():
         assert worker.exchanges == {exchange}
 
     asyncio.run(run())
+
+
+def test_backends_are_limited_in_number(monkeypatch):
+    """Slots are; a known address needs no new one."""
+    monkeypatch.setattr(room, "BACKENDS_MAX", 1)
+    first, second = (Address(host="127.0.0.1", port=port) for port in (1, 2))
+
+    async def run():
+        worker = Worker(asyncio.get_running_loop(), EngineConfig())
+        slot = worker.add_backend(first, "a", ProxyProtocol.OFF)
+        with pytest.raises(ConfigError):
+            worker.add_backend(second, "b", ProxyProtocol.OFF)
+        assert worker.add_backend(first, "c", ProxyProtocol.OFF) == slot
+        worker.remove_backend(slot)
+        worker.remove_backend(slot)
+        assert worker.backends == {}
+
+    asyncio.run(run())
+
+
+def test_ends_of_a_socket_that_is_closed_cannot_be_told():
+    """A PROXY header says so, and the request goes on."""
+    with socket.socket() as sock:
+        pass
+
+    assert client_ends(sock, Peer("127.0.0.1", 1, False)) is None

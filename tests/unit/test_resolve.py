@@ -4,8 +4,9 @@ import asyncio
 import socket
 
 import pytest
-from fakes import FakeClock, FakeEngine, Lines
+from fakes import FakeClock, FakeEngine, Lines, until
 
+import fastlb.control.names as names
 from fastlb.control.membership import Membership
 from fastlb.control.names import NameFollower
 from fastlb.control.resolve import lookup, resolve
@@ -123,3 +124,21 @@ def test_a_name_that_resolves_to_another_backend_stays_where_it_is():
     assert pool.look({"app.example": answers("10.0.0.2")}) == "10.0.0.1"
     assert pool.said.about("addresses of other backends")
     assert pool.look({"app.example": answers("10.0.0.2", "10.0.0.4")}) == "10.0.0.4"
+
+
+def test_names_are_looked_up_again_and_again(monkeypatch):
+    """A deployment may come at any time."""
+    monkeypatch.setattr(names, "EVERY_S", 0.0)
+    pool, looks = Followed(), []
+
+    async def look():
+        looks.append(1)
+
+    async def run():
+        monkeypatch.setattr(pool.follower, "look", look)
+        following = asyncio.create_task(pool.follower.follow())
+        await until(lambda: len(looks) > 2)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(run())

@@ -381,3 +381,62 @@ def test_proxy_protocol_and_trust_reach_the_engine():
         assert supervisor.engine.config.trusted_proxies == trusted
 
     run(look, settings)
+
+
+@pytest.mark.parametrize("what", ["engine", "membership"])
+def test_what_a_start_makes_is_not_there_before_it(what):
+    """A program that embeds a supervisor is told so, and does not get a None."""
+    with pytest.raises(RuntimeError, match="not been started"):
+        getattr(Supervisor(config(), log=Lines().log), what)
+
+
+def test_a_log_rotation_without_an_access_log_is_no_trouble():
+    """SIGUSR1 may come from a script for all services."""
+
+    async def rotate(supervisor):
+        supervisor.reopen_access_log()
+
+    assert not run(rotate, config(log=LogConfig(access="off"))).about("error")
+
+
+def test_backends_with_names_are_followed(monkeypatch):
+    """And those without are not: no task for nothing."""
+    followed = []
+
+    class Follower:
+        def __init__(self, membership, log):
+            followed.append(membership)
+
+        async def follow(self):
+            await asyncio.sleep(60)
+
+    async def resolve(address, flag):  # the real one leaves a thread of the resolver behind
+        return address if address.is_numeric else Address(host="127.0.0.1", port=address.port)
+
+    monkeypatch.setattr(service, "NameFollower", Follower)
+    monkeypatch.setattr(service, "resolve", resolve)
+    run(nothing, config(1))
+    assert followed == []
+    named = BackendConfig(address=Address(host="localhost", port=1))
+    run(nothing, replace(config(1), backends=(named,)))
+    assert len(followed) == 1
+
+
+def test_an_engine_that_calls_twice_is_asked_once(monkeypatch):
+    """Each worker may wake the control plane; one look in the next turn of the loop is enough."""
+
+    async def wake(supervisor):
+        engine, looks = supervisor.engine, []
+        real = engine.take_events
+        engine.take_events = lambda: looks.append(1) or real()
+        engine.wake()
+        taking = supervisor._taking
+        engine.wake()
+        assert supervisor._taking is taking
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        engine.take_events = real
+        assert len(looks) == 1
+
+    monkeypatch.setattr(service, "_TICK_S", 60)
+    run(wake)
