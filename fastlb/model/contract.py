@@ -111,7 +111,10 @@ class Engine(Protocol):
         """Accept from a listening, non-blocking socket. The engine takes a duplicate of it and
         the caller may close its own. If the socket has SO_REUSEPORT, set after bind() and before
         listen(), every worker gets an accept queue of its own and so its share of the clients.
-        `proxy_protocol`: nothing is done with a connection before its PROXY header is complete."""
+        `proxy_protocol`: nothing is done with a connection before its PROXY header is complete.
+
+        Raises: StartError without descriptors.
+        """
 
     async def drain(self, timeout_s: float) -> bool:
         """Stop accepting, close idle clients, let open exchanges finish.

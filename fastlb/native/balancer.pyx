@@ -469,6 +469,10 @@ cdef class LeastLoaded(Balancer):
         for slot in reversed(range(len(self.weights))):
             self.change(slot)
 
+    cdef known(self, slot):
+        if not 0 <= slot < len(self.weights):
+            raise ConfigError("slot", slot, f"from 0 to {len(self.weights) - 1}")
+
     cdef change(self, slot):
         weight = self.weights[slot]
         eligible = weight > 0 and slot not in self.drained
@@ -477,11 +481,13 @@ cdef class LeastLoaded(Balancer):
 
     def drain(self, slot: int) -> None:
         """Pick it no more; what is in flight stays counted. O(log n)."""
+        self.known(slot)
         self.drained.add(slot)
         self.change(slot)
 
     def restore(self, slot: int) -> None:
         """Pick it again. O(log n)."""
+        self.known(slot)
         self.drained.discard(slot)
         self.change(slot)
 
@@ -489,6 +495,7 @@ cdef class LeastLoaded(Balancer):
         """Change its share of the traffic; 0 drains it. O(log n)."""
         if weight < 0:
             raise ConfigError("weight", weight, "0 or more")
+        self.known(slot)
         self.weights[slot] = weight
         self.change(slot)
 

@@ -606,17 +606,16 @@ def accept_queues(sock, count: int) -> list[int]:
     whichever worker sleeps: with two workers and 64 keep-alive clients, one of them had all 64.
     Without it, as for every UNIX socket, they share one queue.
     """
-    if sock.family == socket.AF_UNIX or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
-        return [os.dup(sock.fileno()) for _ in range(count)]
-    queues = [os.dup(sock.fileno())]
+    shared = sock.family == socket.AF_UNIX or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+    queues = []
     try:
-        for _ in range(count - 1):
-            queues.append(another_queue(sock))
+        for number in range(count):
+            queues.append(os.dup(sock.fileno()) if shared or number == 0 else another_queue(sock))
     except OSError as error:
         for fd in queues:
             os.close(fd)
         place = sock.getsockname()
-        raise StartError(f"listen: no further accept queue for {place}: {error.strerror}") from error
+        raise StartError(f"listen: no accept queue for {place}: {error.strerror}") from error
     return queues
 
 

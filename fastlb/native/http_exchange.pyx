@@ -320,8 +320,7 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef bint reused = upstream.flags & CONN_REUSED
     cdef bint untouched = exchange.replay_sent == 0 \
         or (upstream.flags & CONN_UNSENT and exchange.request.moved_bytes == 0)
-    cdef bint again = not exchange.flags & (X_CONTINUED | X_ANSWERED) and upstream.inbox == NULL \
-        and exchange.flags & X_REPLAYABLE
+    cdef bint again = exchange.flags & (X_CONTINUED | X_REPLAYABLE) == X_REPLAYABLE and upstream.inbox == NULL
     exchange_drop_upstream(worker, exchange, False)
     if again and reused and not exchange.flags & X_RETRIED and (untouched or exchange.flags & X_IDEMPOTENT):
         exchange.flags |= X_RETRIED
@@ -335,10 +334,7 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
         exchange.replay_sent = 0
         settle(worker, exchange, exchange_dispatch(worker, exchange))
         return
-    if exchange.flags & X_ANSWERED:
-        http_abort(worker, exchange, c'S', c'H')
-    else:
-        http_reply(worker, exchange, 502, c'S', c'H')
+    http_reply(worker, exchange, 502, c'S', c'H')
 
 
 cdef void retry_fresh(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -386,10 +382,7 @@ cdef void response_invalid(worker_t* worker, exchange_t* exchange) noexcept nogi
     """Nonsense costs this exchange a 502, and the backend its connection."""
     account_failure(worker, exchange, EVENT_BACKEND_FAILED, 0)
     exchange_drop_upstream(worker, exchange, False)
-    if exchange.flags & X_ANSWERED:
-        http_abort(worker, exchange, c'P', c'H')
-    else:
-        http_reply(worker, exchange, 502, c'P', c'H')
+    http_reply(worker, exchange, 502, c'P', c'H')
 
 
 cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:

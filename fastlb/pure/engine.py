@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
+from fastlb.model.errors import StartError
 from fastlb.model.events import Event
 from fastlb.model.handshake import HANDSHAKE_S
 from fastlb.model.ledger import BackendCounts, Holdings, Ledger, Verification
@@ -55,7 +56,12 @@ class PureEngine:
 
     def open_listener(self, sock: socket.socket, mode: Mode, proxy_protocol: bool = False) -> None:
         """Accept from a duplicate of a listening socket."""
-        listener = Listener(self._here, sock.dup(), mode, proxy_protocol)
+        try:
+            queue = sock.dup()
+        except OSError as error:
+            place = sock.getsockname()
+            raise StartError(f"listen: no accept queue for {place}: {error.strerror}") from error
+        listener = Listener(self._here, queue, mode, proxy_protocol)
         self._listeners.append(listener)
         self._here.on_room.append(listener.room_again)
 

@@ -245,6 +245,18 @@ def test_balancer_of_its_own_refuses_nonsense(engine):
     assert (limits.value.path, weight.value.path) == ("max_conns", "weight")
 
 
+@pytest.mark.parametrize("slot", [-1, 2])
+def test_slot_that_is_not_there_is_refused(engine, slot):
+    """And nothing has changed."""
+    heap = engine.LeastLoaded([1, 1])
+    for change in (heap.drain, heap.restore, lambda slot: heap.set_weight(slot, 1)):
+        with pytest.raises(ConfigError, match=f"slot: {slot} is not from 0 to 1"):
+            change(slot)
+
+    heap.verify()
+    assert {heap.acquire(), heap.acquire()} == {0, 1}
+
+
 def test_weight_zero_from_the_start_is_not_picked(engine):
     """Until it gets another one."""
     heap = engine.LeastLoaded([0, 1])

@@ -11,7 +11,7 @@ import pytest
 from fastlb.control.listeners import bind, bound_address
 from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig, Mode
-from fastlb.model.errors import ConfigError
+from fastlb.model.errors import ConfigError, StartError
 from fastlb.model.events import EventKind
 from fastlb.model.ledger import Holdings
 from fastlb.model.limits import LimitConfig
@@ -458,6 +458,18 @@ def test_accept_without_descriptors_backs_off_and_recovers(balance, backend):
         assert sock.recv(4096) == OK
         running.wait_event(EventKind.ACCEPT_RESUMED)
         assert [event.kind for event in running.events()].count(EventKind.ACCEPT_PAUSED) == 1
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_listener_without_descriptors_is_refused(balance, backend, loop_thread, family, tmp_path):
+    """One line for whoever starts it, and nothing is kept."""
+    running = balance(backend(answering(OK)))
+    with socket.socket(family) as sock:
+        sock.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "fastlb.sock"))
+        sock.listen()
+        sock.setblocking(False)
+        with NoMoreDescriptors(), pytest.raises(StartError, match=r"no accept queue for .*: Too many open"):
+            loop_thread.call(lambda: running.engine.open_listener(sock, Mode.HTTP))
 
 
 def test_connect_without_descriptors_is_a_local_fault(balance, backend):
