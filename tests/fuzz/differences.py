@@ -78,6 +78,10 @@ def _has_connection_trailer(reading: Reading, verdict: Verdict) -> bool:
     return reading.framing == "chunked" and b"connection" in verdict.trailers
 
 
+def _has_coding_trailer(reading: Reading, verdict: Verdict) -> bool:
+    return reading.framing == "chunked" and b"transfer-encoding" in verdict.trailers
+
+
 _HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 _CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -144,6 +148,13 @@ DIFFERENCES = (
         _has_connection_trailer,
         "llhttp obeys a Connection in the trailers, where it has no meaning (RFC 9110 6.5.1).",
         _CHUNKED + b"0\r\nConnection: close\r\n\r\n",
+    ),
+    Difference(
+        "llhttp",
+        "keep_alive",
+        _has_coding_trailer,
+        "llhttp takes a coding in the trailers for the body's, which then ends with the connection.",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTransfer-Encoding: x\r\n\r\n",
     ),
     Difference(
         "h11",
