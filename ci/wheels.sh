@@ -45,7 +45,7 @@ look_inside() {
     must_have 'fastlb/native/.*\.pyx' "$room/sdist.txt" "the sdist has no Cython source"
     must_have 'fastlb/native/.*\.h$' "$room/sdist.txt" "the sdist has no C header"
     must_have 'tests/conftest\.py' "$room/sdist.txt" "the sdist has no tests"
-    must_not_have '\.(c|so)$' "$room/sdist.txt" "the sdist has generated files"
+    must_not_have '(fastlb/.*\.c|\.so)$' "$room/sdist.txt" "the sdist has generated files"
     must_have 'native/.*\.so' "$room/native.txt" "the native wheel has no extension"
     must_not_have '\.c ' "$room/native.txt" "the native wheel has generated C"
     must_not_have '\.(so|c) ' "$room/pure.txt" "the pure wheel has compiled or generated files"
