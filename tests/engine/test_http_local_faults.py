@@ -36,10 +36,10 @@ def test_connect_without_descriptors_is_503_and_blames_nobody(balance, backend, 
     assert client.response().status == 200
 
 
-def test_connect_without_ports_is_503_and_blames_nobody(request, balance, backend):
+def test_connect_without_ports_is_503_and_blames_nobody(request, engine, balance, backend):
     """EADDRNOTAVAIL: every local port is in use towards that backend (ip(7))."""
     if not own_network.is_own():
-        own_network.run_again(request.node.nodeid)
+        own_network.run_again(request.node.nodeid, engine.name)
         return
     gate = threading.Event()
     running = balance(backend(gated(gate)))

@@ -19,15 +19,20 @@ def is_own() -> bool:
     return _MARK in os.environ
 
 
-def run_again(node_id: str) -> None:
-    """Run one test in a network of its own; skip where namespaces are not to be had."""
+def run_again(node_id: str, engine: str) -> None:
+    """Run one test of one engine in a network of its own; skip where namespaces are not to be had."""
     try:
         subprocess.run([*_ENTER, "true"], check=True, capture_output=True, timeout=10)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no network namespace: {error}")
-    command = [*_ENTER, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", node_id]
+    pytest_command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--engine", engine)
     done = subprocess.run(
-        command, cwd=_TESTS.parent, env={**os.environ, _MARK: "1"}, capture_output=True, text=True, timeout=60
+        [*_ENTER, *pytest_command, node_id],
+        cwd=_TESTS.parent,
+        env={**os.environ, _MARK: "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
