@@ -1,5 +1,6 @@
 """Small messages of one turn reach the kernel together in the native engine, and nobody can tell."""
 
+import importlib
 import threading
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from fastlb.model.config import Mode
 from fastlb.model.errors import ConfigError
 from support.backend import OK, answering
+from support.leaks import open_fds
 from support.waiting import wait_until
 
 CLIENTS = 40
@@ -45,8 +47,8 @@ def released_together(gate, waiting):
     return script
 
 
-def test_answers_that_come_together_reach_their_own_clients(balance, backend):
-    """One turn, many exchanges."""
+def answered_together(balance, backend):
+    """CLIENTS that have asked, each for its number, at the moment when all answers are sent."""
     gate, waiting = threading.Event(), []
     running = balance(backend(released_together(gate, waiting)))
     clients = [running.connect() for _ in range(CLIENTS)]
@@ -54,6 +56,17 @@ def test_answers_that_come_together_reach_their_own_clients(balance, backend):
         client.send(get(b"/%d" % number))
     wait_until(lambda: len(waiting) == CLIENTS, "all requests at the backend")
     gate.set()
+    return running, clients
+
+
+def rings():
+    """How many io_urings this process has open."""
+    return sum("io_uring" in what for what in open_fds().values())
+
+
+def test_answers_that_come_together_reach_their_own_clients(balance, backend):
+    """One turn, many exchanges."""
+    running, clients = answered_together(balance, backend)
 
     assert [client.response().body for client in clients] == [b"/%d" % number for number in range(CLIENTS)]
     running.wait_idle()
@@ -82,13 +95,7 @@ def test_answers_wait_in_order_for_clients_that_do_not_read(balance, backend):
 
 def test_clients_that_leave_with_answers_on_their_way_disturb_nobody(balance, backend):
     """Half of them reset while all answers are sent."""
-    gate, waiting = threading.Event(), []
-    running = balance(backend(released_together(gate, waiting)))
-    clients = [running.connect() for _ in range(CLIENTS)]
-    for number, client in enumerate(clients):
-        client.send(get(b"/%d" % number))
-    wait_until(lambda: len(waiting) == CLIENTS, "all requests at the backend")
-    gate.set()
+    running, clients = answered_together(balance, backend)
     for client in clients[::2]:
         client.reset()
 
@@ -115,10 +122,22 @@ def test_sessions_keep_their_bytes_apart(balance, backend):
     running.wait_idle()
 
 
+def test_each_worker_of_the_native_engine_has_a_ring(balance, backend, engine):
+    """Where the machine allows it; the loop of the control plane may have its own."""
+    if engine.name == "native" and importlib.import_module("fastlb.native.engine").io_uring_error():
+        pytest.skip("no io_uring here: fastlb doctor says why")
+    before = rings()
+    balance(backend(answering(OK)), workers=2)
+
+    assert rings() - before == (2 if engine.name == "native" else 0)
+
+
 def test_batching_can_be_switched_off(balance, backend, monkeypatch):
     """For kernels and sandboxes that make trouble."""
     monkeypatch.setenv("FASTLB_IO_URING", "off")
+    before = rings()
     running = balance(backend(answering(OK)))
+    assert rings() == before
 
     client = running.connect()
     client.send(get(b"/"))
