@@ -13,7 +13,7 @@ from support.waiting import wait_until
 
 CLIENTS = 40
 PIPELINES = 8
-REQUESTS = 600
+REQUESTS = 2500
 BODY_BYTES = 1800
 
 
@@ -130,6 +130,23 @@ def test_each_worker_of_the_native_engine_has_a_ring(balance, backend, engine):
     balance(backend(answering(OK)), workers=2)
 
     assert rings() - before == (2 if engine.name == "native" else 0)
+
+
+def test_last_words_of_a_backend_that_resets_arrive(balance, backend):
+    """TCP mode: what was received before the reset is not kept for a turn that never ends."""
+
+    def script(link):
+        assert link.exactly(2) == b"hi"
+        link.send(b"last words")
+        link.reset()
+
+    running = balance(backend(script), mode=Mode.TCP)
+    client = running.connect()
+    client.send(b"hi")
+
+    assert client.exactly(10) == b"last words"
+    assert client.ending() == "rst"
+    running.wait_idle()
 
 
 def test_batching_can_be_switched_off(balance, backend, monkeypatch):
