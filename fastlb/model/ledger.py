@@ -45,8 +45,8 @@ class BackendCounts:
     picked: int = 0
     connects: int = 0
     failures: int = 0
-    bytes_in: int = 0  # from the backend
-    bytes_out: int = 0  # to the backend
+    bytes_in: int = 0  # received from the backend
+    bytes_out: int = 0  # handed to its connections, as it gets them: rewritten heads, PROXY headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

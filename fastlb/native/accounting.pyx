@@ -121,13 +121,9 @@ cdef void account_progress(worker_t* worker, exchange_t* exchange) noexcept nogi
     if bytes_in:
         counter_add(&worker.ledger.bytes_in, bytes_in)
         exchange.counted_in += bytes_in
-        if exchange.backend != NULL:
-            counter_add_shared(&exchange.backend.bytes_out, bytes_in)
     if bytes_out:
         counter_add(&worker.ledger.bytes_out, bytes_out)
         exchange.counted_out += bytes_out
-        if exchange.backend != NULL:
-            counter_add_shared(&exchange.backend.bytes_in, bytes_out)
 
 
 cdef void account_event(worker_t* worker, uint32_t kind, int32_t slot, int32_t error,

@@ -1,5 +1,6 @@
 """See chunked.pxd."""
 
+from libc.errno cimport EMSGSIZE
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memmove
 
@@ -32,7 +33,8 @@ cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t*
     """Decode in place: the data of all chunks moves to the front of `text`.
 
     Returns: bytes of data now at the front. `used` is how much of `text` was read; less than
-    `len` only if the last chunk has ended or the framing is bad (half.chunk_state says which).
+    `len` only if the last chunk has ended or the framing is bad (half.chunk_state says which). A
+    chunk that half.room_bytes has no room for is bad once its size was read, with EMSGSIZE.
     Memory: none; the state is in `half`. RFC 9112 7.1. Trailers are checked and dropped.
     """
     cdef uint32_t at = 0, out = 0, piece
@@ -78,7 +80,11 @@ cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t*
         elif half.chunk_state == CHUNK_SIZE_LF:
             if c != LF:
                 half.chunk_state = CHUNK_BAD
+            elif half.remaining_bytes > half.room_bytes:
+                half.chunk_state = CHUNK_BAD
+                half.error_errno = EMSGSIZE
             elif half.remaining_bytes:
+                half.room_bytes -= half.remaining_bytes
                 half.chunk_state = CHUNK_DATA
             else:
                 half.chunk_state = CHUNK_TRAILER

@@ -1,7 +1,7 @@
 """See connection.pxd; the facts about the kernel are in linux.pxd."""
 
 from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -96,6 +96,8 @@ cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) n
         if n > 0:
             if <size_t> n < len and not conn.flags & CONN_HANGUP:
                 conn.flags &= ~CONN_READABLE         # a short read has emptied the queue
+            if conn.backend != NULL:
+                counter_add_shared(&conn.backend.bytes_in, <uint64_t> n)
             return n
         if n == 0:
             conn.flags |= CONN_EOF
@@ -124,6 +126,8 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
         total += pieces[i].iov_len
     if total == 0:
         return STEP_BLOCKED if conn.outbox != NULL else STEP_AGAIN
+    if conn.backend != NULL:
+        counter_add_shared(&conn.backend.bytes_out, total)
     if conn.outbox == NULL:
         if not conn.flags & CONN_NODELAY:
             # Nagle holds back only a second small segment, so the first one needs no option.
@@ -131,6 +135,7 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
                 setsockopt(conn.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
                 conn.flags |= CONN_NODELAY
             conn.flags |= CONN_SENT_ONCE
+        # One small buffer holds all of it: without memory nothing is kept, and it is sent at once.
         if total <= BUFFER_SMALL_BYTES and batch_open(worker) and pieces_keep(worker, conn, pieces, count, 0):
             batch_note(worker, conn)
             return STEP_BLOCKED

@@ -1,6 +1,7 @@
 """The parsers of http1 and chunked for Python: what tests, benchmarks and the fuzzer call."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.errno cimport EMSGSIZE
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.bytearray cimport PyByteArray_AS_STRING
@@ -18,12 +19,14 @@ from fastlb.model.limits import LimitConfig
 
 
 class Refused(ValueError):
-    """A message that can be read in more than one way, or not at all. `status` is the answer."""
+    """A message that can be read in more than one way, or not at all. `status` is the answer,
+    `taken_bytes` what was read of the piece of a body that is refused."""
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(self, status: int, why: str, taken_bytes: int = 0) -> None:
         super().__init__(f"{status} {why}")
         self.status = status
         self.why = why
+        self.taken_bytes = taken_bytes
 
 
 @dataclass(frozen=True)
@@ -180,25 +183,27 @@ def parse_response(raw: bytes, request_method: bytes = b"GET", limits=LimitConfi
 cdef class ChunkDecoder:
     """Takes the coding off a body that arrives in any pieces; the pure engine's has the same face.
 
-    `done`: the end of the trailer section was read. `rest`: what came behind it.
+    `max_bytes`: of all chunks together. `done`: the end of the trailer section was read. `rest`:
+    what came behind it.
     """
 
     cdef half_t half
     cdef readonly bint done
     cdef readonly bytes rest
 
-    def __init__(self):
+    def __init__(self, uint64_t max_bytes=2**64 - 1):
         memset(&self.half, 0, sizeof(half_t))
         self.half.chunk_state = CHUNK_SIZE
+        self.half.room_bytes = max_bytes
         self.rest = b""
 
     def feed(self, bytes data):
-        """The body bytes in `data`. Raises: Refused (400)."""
+        """The body bytes in `data`. Raises: Refused (400, 413), with the bytes up to what is wrong."""
         cdef bytearray text = bytearray(data)
         cdef uint32_t used = 0, count
         count = chunks_decode(&self.half, <uint8_t*> PyByteArray_AS_STRING(text), <uint32_t> len(text), &used)
         if self.half.chunk_state == CHUNK_BAD:
-            raise Refused(400, "chunk framing")
+            raise Refused(413 if self.half.error_errno == EMSGSIZE else 400, "chunk framing", used)
         if self.half.chunk_state == CHUNK_DONE:
             self.done = True
             self.rest = data[used:]

@@ -1,6 +1,6 @@
 """See relay.pxd."""
 
-from libc.errno cimport EAGAIN, EINTR, EINVAL, EMSGSIZE, EPIPE, ENOMEM, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EPIPE, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -18,7 +18,7 @@ from fastlb.native.linux cimport (
 from fastlb.native.types cimport (
     CONN_BATCHED, CONN_EOF, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
     PIPES_MAX, SCRATCH_BYTES, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN, STEP_BLOCKED,
-    STEP_EOF, STEP_FAILED, connection_t, counter_add, half_t, step_t, worker_t,
+    STEP_EOF, STEP_FAILED, connection_t, counter_add, counter_add_shared, half_t, step_t, worker_t,
 )
 
 cdef enum:
@@ -164,7 +164,7 @@ cdef step_t relay_feed(worker_t* worker, half_t* half, uint8_t* text, uint32_t l
 
 cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil:
     """Take the message's own bytes to the front of `text`. Returns how many; sets source_done, or
-    CHUNK_BAD with EMSGSIZE for a body that is longer than allowed."""
+    CHUNK_BAD as chunks_decode() does."""
     cdef uint32_t out = len
     used[0] = len
     if half.framing == FRAME_LENGTH:
@@ -175,11 +175,6 @@ cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* 
         half.source_done = half.remaining_bytes == 0
     elif half.framing == FRAME_CHUNKED:
         out = chunks_decode(half, text, len, used)
-        if out > half.room_bytes:
-            half.chunk_state = CHUNK_BAD
-            half.error_errno = EMSGSIZE
-            return 0
-        half.room_bytes -= out
         half.source_done = half.chunk_state == CHUNK_DONE
     elif half.framing == FRAME_NONE:
         used[0] = out = 0
@@ -298,6 +293,10 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
         counter_add(&worker.buffer_bytes, <uint64_t> n)
         half.taken_bytes += <uint64_t> n
         half.moved_bytes += <uint64_t> n
+        if half.source.backend != NULL:
+            counter_add_shared(&half.source.backend.bytes_in, <uint64_t> n)
+        else:
+            counter_add_shared(&half.target.backend.bytes_out, <uint64_t> n)
         if half.framing == FRAME_LENGTH:
             half.remaining_bytes -= <uint64_t> n
             half.source_done = half.remaining_bytes == 0

@@ -27,8 +27,6 @@ cdef extern from "uring.h" nogil:
     ctypedef struct uring_t:
         int fd
         uint32_t queued
-    enum:
-        URING_ENTRIES
     int uring_open(uring_t* ring)
     void uring_close(uring_t* ring)
     void uring_send(uring_t* ring, uint64_t id, int fd, const void* of, uint32_t len)
@@ -180,7 +178,7 @@ cdef enum:
     WORKERS_LIMIT = 64
     FILTER_STEPS = 5
     EVENTS_PER_TURN = 256
-    BATCH_MAX = 64           # as many as URING_ENTRIES
+    BATCH_MAX = 64           # uring.h has as many entries
     SLAB_CHUNK = 128
 
 
@@ -282,7 +280,7 @@ cdef struct half_t:
     connection_t* source
     connection_t* target
     uint64_t remaining_bytes     # FRAME_LENGTH, and the rest of a chunk
-    uint64_t room_bytes          # that a chunked body may still have
+    uint64_t room_bytes          # that further chunks may have, all together
     uint64_t taken_bytes         # read from the source for this message, framing included
     uint64_t moved_bytes         # handed to the target, framing included
     buffer_t** keep              # a copy of all that is sent goes there, for a retry; or NULL

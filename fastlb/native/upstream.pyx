@@ -155,7 +155,7 @@ cdef int upstream_connected(connection_t* conn) noexcept nogil:
 
 cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* client) noexcept nogil:
     """Send the PROXY header that a fresh connection begins with, if its backend wants one. Returns 0
-    or the errno. Its bytes are nobody's: they are counted nowhere."""
+    or the errno. Its bytes are no exchange's, and count for the backend only."""
     cdef uint32_t version = flag_read(&conn.backend.proxy_version)
     cdef uint8_t header[PROXY_WRITTEN_MAX_BYTES]
     cdef ends_t ends

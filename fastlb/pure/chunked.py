@@ -13,6 +13,7 @@ from fastlb.pure.refused import Refused
 from fastlb.pure.syntax import REQUEST_FIELD
 
 LAST_CHUNK = b"0\r\n\r\n"
+NO_LIMIT = 2**64 - 1
 
 _EXTENSION = rb"(?:;[\t\x20-\x7e\x80-\xff]*)?"
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})%b\r\n" % (CHUNK_SIZE_MAX_DIGITS, _EXTENSION))
@@ -30,21 +31,27 @@ def chunk(data: bytes) -> bytes:
 class ChunkDecoder:
     """Takes the coding off a body that arrives in any pieces.
 
-    `done`: the end of the trailer section was read. `rest`: what came behind it.
+    `max_bytes`: of all chunks together. `done`: the end of the trailer section was read. `rest`:
+    what came behind it.
     """
 
-    __slots__ = ("_left", "_line", "_state", "_trailer_bytes", "done", "rest")
+    __slots__ = ("_left", "_line", "_room_bytes", "_state", "_trailer_bytes", "done", "rest")
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = NO_LIMIT) -> None:
         self._state = _SIZE
         self._left = 0  # bytes of the current chunk
+        self._room_bytes = max_bytes  # that further chunks may have
         self._line = b""  # the beginning of a line that is not complete
         self._trailer_bytes = 0  # of complete lines
         self.done = False
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The body bytes in `data`. Raises: Refused (400), which takes the byte that is wrong."""
+        """The body bytes in `data`.
+
+        Raises: Refused (400), which takes the byte that is wrong; or (413), which takes the line with
+        the size of the chunk there is no room for.
+        """
         held_bytes = len(self._line)
         if self._line:
             data, self._line = self._line + data, b""
@@ -68,9 +75,17 @@ class ChunkDecoder:
                 self._line = line
                 break
             position = line_end
+            if self._state == _DATA:
+                self._make_room(position - held_bytes)
         if self.done:
             self.rest = data[position:]
         return body[0] if len(body) == 1 else b"".join(body)
+
+    def _make_room(self, taken_bytes: int) -> None:
+        """For the chunk that begins."""
+        if self._left > self._room_bytes:
+            raise Refused(413, "body too large", taken_bytes)
+        self._room_bytes -= self._left
 
     def _longest(self) -> int:
         """The line that comes now may be so long, with its CRLF."""

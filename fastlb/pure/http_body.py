@@ -3,13 +3,11 @@
 Nothing is done here; the exchange sends what these return.
 """
 
-from fastlb.pure.chunked import LAST_CHUNK, ChunkDecoder, chunk
+from fastlb.pure.chunked import LAST_CHUNK, NO_LIMIT, ChunkDecoder, chunk
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse
-from fastlb.pure.refused import Refused
 
 # A longer request body is not kept for another try, nor read before there is a connection.
 _KEPT_MAX_BYTES = 65_536
-_NO_LIMIT = 2**64
 
 
 class RequestBody:
@@ -18,12 +16,11 @@ class RequestBody:
     It is kept, framed, until a connection has taken it, and longer while it may have to be sent again.
     """
 
-    __slots__ = ("_decoder", "_kept_bytes", "_left", "_pieces", "_room_bytes", "done")
+    __slots__ = ("_decoder", "_kept_bytes", "_left", "_pieces", "done")
 
     def __init__(self, request: ParsedRequest, max_bytes: int) -> None:
         self._left = request.length
-        self._room_bytes = max_bytes or _NO_LIMIT  # that a chunked body may still have
-        self._decoder = ChunkDecoder() if request.framing == "chunked" else None
+        self._decoder = ChunkDecoder(max_bytes or NO_LIMIT) if request.framing == "chunked" else None
         self._pieces: list[bytes] | None = []
         self._kept_bytes = 0
         self.done = not request.length and self._decoder is None
@@ -64,11 +61,7 @@ class RequestBody:
             self._left -= len(piece)
             self.done = not self._left
             return piece, data[len(piece) :]
-        body = decoder.feed(data)
-        self._room_bytes -= len(body)
-        if self._room_bytes < 0:
-            raise Refused(413, "body too large")
-        piece = chunk(body)
+        piece = chunk(decoder.feed(data))
         if decoder.done:
             self.done = True
             piece += LAST_CHUNK

@@ -183,8 +183,8 @@ class UpstreamConnection(Connection):
             user.upstream_lost(self._error)
 
     def announce(self, ends: Ends | None) -> None:
-        """Send the PROXY header. Its bytes are nobody's: they are counted nowhere."""
-        super().send(write_header(self.backend.proxy_version, ends))
+        """Send the PROXY header. Its bytes are no exchange's, and count for the backend only."""
+        self.send(write_header(self.backend.proxy_version, ends))
 
     def send(self, data: bytes) -> None:
         self.backend.bytes_out += len(data)

@@ -30,6 +30,16 @@ def test_chunks_without_their_end_are_incomplete_at_every_byte(engine, what):
         assert (found.done, found.refused) == (False, None), cut
 
 
+def test_chunk_that_there_is_no_room_for_is_refused_by_its_size(engine):
+    """However the body is cut, not a byte of that chunk is taken."""
+    fits = b"3\r\nabc\r\n1;x=y\r\nd\r\n"
+
+    assert read_chunks(engine, fits + b"0\r\n\r\n", 4) == Chunks(b"abcd", True)
+    for size_line in (b"1\r\n", b"00ffFFffFFffFFf;x\r\n"):
+        found = read_chunks(engine, fits + size_line + b"e\r\n0\r\n\r\n", 4)
+        assert (found.refused, found.taken_bytes) == (413, len(fits + size_line))
+
+
 def test_trailer_section_has_a_limit_over_all_its_lines(engine):
     """Nobody may make us read for ever behind the last chunk."""
     lines = b"A: %b\r\n" % (b"x" * 1000)

@@ -100,7 +100,8 @@ def test_body_at_the_limit_is_served(balance, backend, body):
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_chunked_body_that_passes_the_limit_is_413_and_never_complete(balance, backend, at_once):
-    """Nobody knew before. The backend must not take what it got for the whole: code PD."""
+    """Nobody knew before. The backend must not take what it got for the whole: code PD. Counted is
+    what was read up to the size of the chunk that there is no room for, however it is cut."""
     got = []
 
     def script(link):
@@ -126,6 +127,7 @@ def test_chunked_body_that_passes_the_limit_is_413_and_never_complete(balance, b
     running.wait_idle()
     line = running.line()
     assert (line["status"], line["code"]) == (413, "PD")
+    assert line["bytes_in"] == running.ledger().bytes_in == len(head + chunk * 2 + b"1\r\n")
     assert not any(b"0\r\n\r\n" in seen for seen in got)
 
 

@@ -15,6 +15,7 @@ from support.engines import EngineRooms
 DENSE_BYTES = 400
 SPARSE_STEP = 4999
 DEFAULT_LIMITS = LimitConfig()
+NO_LIMIT = 2**64 - 1
 
 Feed = Callable[[bytes], Any]
 
@@ -28,12 +29,14 @@ class RefusedAs:
 
 @dataclass
 class Chunks:
-    """What a chunk decoder made of a body. `refused` is None, or the status."""
+    """What a chunk decoder made of a body. `refused` is None, or the status, and `taken_bytes` what
+    was read until then."""
 
     body: bytes = b""
     done: bool = False
     rest: bytes = b""
     refused: int | None = None
+    taken_bytes: int = 0
 
 
 @dataclass
@@ -121,26 +124,27 @@ def _byte_by_byte(engine: EngineRooms, raw: bytes, feed: Feed) -> Any:
     return None
 
 
-def read_chunks(engine: EngineRooms, raw: bytes) -> Chunks:
+def read_chunks(engine: EngineRooms, raw: bytes, max_bytes: int = NO_LIMIT) -> Chunks:
     """Decode a chunked body, whole and in pieces."""
-    whole = decode(engine, [raw])
+    whole = decode(engine, [raw], max_bytes)
     for cut in cuts(raw):
-        _assert_same(decode(engine, [raw[:cut], raw[cut:]]), whole, f"cut at {cut}")
+        _assert_same(decode(engine, [raw[:cut], raw[cut:]], max_bytes), whole, f"cut at {cut}")
     places = list(cuts(raw))
     pieces = [raw[a:b] for a, b in itertools.pairwise(places)]
-    _assert_same(decode(engine, pieces), whole, "one byte at a time")
+    _assert_same(decode(engine, pieces, max_bytes), whole, "one byte at a time")
     return whole
 
 
-def decode(engine: EngineRooms, pieces: list[bytes]) -> Chunks:
+def decode(engine: EngineRooms, pieces: list[bytes], max_bytes: int = NO_LIMIT) -> Chunks:
     """Decode these pieces one after the other. Pieces behind the end are not fed."""
-    decoder = engine.ChunkDecoder()
+    decoder = engine.ChunkDecoder(max_bytes)
     found = Chunks()
     for at, piece in enumerate(pieces):
         try:
             found.body += decoder.feed(piece)
         except engine.http1.Refused as refused:
             found.refused = refused.status
+            found.taken_bytes = sum(map(len, pieces[:at])) + refused.taken_bytes
             return found
         if decoder.done:
             found.done, found.rest = True, decoder.rest + b"".join(pieces[at + 1 :])
@@ -152,4 +156,4 @@ def _assert_same(found: Chunks, whole: Chunks, how: str) -> None:
     """What came before a refusal may have been passed on or not; all else is the same."""
     if whole.refused is None:
         assert found == whole, how
-    assert found.refused == whole.refused, how
+    assert (found.refused, found.taken_bytes) == (whole.refused, whole.taken_bytes), how
