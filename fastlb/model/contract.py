@@ -113,7 +113,7 @@ class Engine(Protocol):
         listen(), every worker gets an accept queue of its own and so its share of the clients.
         `proxy_protocol`: nothing is done with a connection before its PROXY header is complete.
 
-        Raises: StartError without descriptors.
+        Raises: StartError without descriptors or memory; stop the engine then.
         """
 
     async def drain(self, timeout_s: float) -> bool:

@@ -49,8 +49,6 @@ cdef void ring_free(ring_t* ring) noexcept nogil:
 
 cdef void* ring_claim(ring_t* ring) noexcept nogil:
     """The slot to write next, or NULL and one more dropped."""
-    if ring.slots == NULL:
-        return NULL
     if ring.tail - RING_LOAD(&ring.head) > ring.mask:
         counter_add(&ring.dropped, 1)
         return NULL
@@ -371,7 +369,8 @@ cdef label_t label_of(list labels, int32_t slot):
 
 cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint as_json,
                         uint64_t wall_offset_ns):
-    """Read the ring empty. `labels_*` hold the label of each slot as bytes, ready to be copied."""
+    """Read the ring empty; without memory the rest waits in it. `labels_*` hold the label of each
+    slot as bytes, ready to be copied."""
     cdef line_t line
     cdef second_t cached
     cdef const record_t* record
@@ -383,10 +382,8 @@ cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint a
     cached.second = -1
     line.at = 0
     line.text = <char*> malloc(room)
-    if line.text == NULL:
-        raise MemoryError
     try:
-        record = <const record_t*> ring_peek(ring)
+        record = <const record_t*> ring_peek(ring) if line.text != NULL else NULL
         while record != NULL:
             label = label_of(labels, record.slot)
             before = label_of(labels, record.slot_before)
@@ -397,7 +394,7 @@ cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint a
             if want > room:
                 grown = <char*> realloc(line.text, want)
                 if grown == NULL:
-                    raise MemoryError
+                    break
                 line.text = grown
                 room = want
             put_record(&line, record, &label, &before, &cached, wall_offset_ns, as_json)

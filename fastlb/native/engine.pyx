@@ -103,10 +103,10 @@ cdef class NativeEngine:
 
     def __cinit__(self, config):
         self.log_fd = -1
-        self.worker_count = config.workers
-        self.workers = <worker_t**> calloc(self.worker_count, sizeof(worker_t*))
+        self.workers = <worker_t**> calloc(config.workers, sizeof(worker_t*))
         if self.workers == NULL:
             raise MemoryError
+        self.worker_count = config.workers
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
@@ -197,15 +197,20 @@ cdef class NativeEngine:
     # ---- life
 
     async def start(self, on_wake) -> None:
-        """Start the worker threads. Raises StartError without memory or descriptors."""
+        """Start the worker threads. Raises StartError without memory, descriptors or threads."""
         self.loop = asyncio.get_running_loop()
         self.on_wake = on_wake
-        self.make_workers()
-        self.loop.add_reader(self.log_fd, self.woken)
-        for index in range(self.worker_count):
-            thread = threading.Thread(target=self.run, args=(index,), name=f"fastlb-worker-{index}")
-            thread.start()
-            self.threads.append(thread)
+        try:
+            self.make_workers()
+            self.loop.add_reader(self.log_fd, self.woken)
+            for index in range(self.worker_count):
+                thread = threading.Thread(target=self.run, args=(index,), name=f"fastlb-worker-{index}")
+                thread.start()
+                self.threads.append(thread)
+        except (StartError, RuntimeError) as error:
+            await self.stop()
+            self.free_workers()
+            raise StartError(f"workers: {error}") from error
 
     cdef make_workers(self):
         cdef uint32_t i
@@ -221,7 +226,7 @@ cdef class NativeEngine:
             made = worker != NULL and worker_init(worker, i, &self.settings)
             self.workers[i] = worker
             if not made or self.log_fd < 0:
-                raise StartError("workers: not enough memory or descriptors")
+                raise StartError("not enough memory or descriptors")
             worker.balancer = &self.balancer.core
             worker.retry_budget = &self.retry_budget
             self.retry_budget.ledgers[i] = &worker.ledger
@@ -260,8 +265,6 @@ cdef class NativeEngine:
 
     async def stop(self) -> None:
         """End at once. Idempotent."""
-        if not self.threads:
-            return
         await self.post_all(LETTER_STOP)
         while any(thread.is_alive() for thread in self.threads):
             await asyncio.sleep(POLL_S)
@@ -270,12 +273,13 @@ cdef class NativeEngine:
         for index in range(len(self.threads)):
             worker_close(self.workers[<int> index])
         self.threads = []
-        self.loop.remove_reader(self.log_fd)
         if self.rearm is not None:
             self.rearm.cancel()
             self.rearm = None
-        os.close(self.log_fd)
-        self.log_fd = -1
+        if self.log_fd >= 0:
+            self.loop.remove_reader(self.log_fd)
+            os.close(self.log_fd)
+            self.log_fd = -1
 
     async def post_all(self, kind: int) -> None:
         """One letter to every worker; a full box is tried again."""
@@ -452,15 +456,27 @@ cdef class NativeEngine:
 
     def open_listener(self, sock, mode: Mode, proxy_protocol: bool = False) -> None:
         """Accept from a listening socket in every worker: see accept_queues()."""
-        cdef uint32_t i
         cdef uint32_t role = ROLE_HTTP_CLIENT if mode is Mode.HTTP else ROLE_TCP_CLIENT
-        cdef int fd
         if proxy_protocol:
             role |= LISTEN_PROXIED
-        for i, fd in enumerate(accept_queues(sock, len(self.threads))):
-            if not mailbox_post(self.workers[i], LETTER_LISTEN, fd, role):
-                os.close(fd)
-                raise StartError("listen: a worker does not answer")
+        queues = accept_queues(sock, len(self.threads))
+        for index in range(len(queues)):
+            if not self.listen(index, queues[index], role):
+                for fd in queues[index:]:
+                    os.close(fd)
+                raise StartError(f"listen: no memory to accept from {sock.getsockname()}")
+
+    cdef bint listen(self, uint32_t index, int fd, uint32_t role):
+        """Give a worker an accept queue, and wait until it has it."""
+        cdef worker_t* worker = self.workers[index]
+        cdef uint32_t refused = flag_read(&worker.listen_refused)
+        thread = self.threads[index]
+        while thread.is_alive() and not mailbox_post(worker, LETTER_LISTEN, fd, role):
+            nap()
+        while thread.is_alive() and flag_read(&worker.mailbox.obeyed) != worker.mailbox.tail:
+            nap()
+        return flag_read(&worker.mailbox.obeyed) == worker.mailbox.tail \
+            and flag_read(&worker.listen_refused) == refused
 
     # ---- counters
 

@@ -14,12 +14,12 @@ from fastlb.native.linux cimport (
 )
 from fastlb.native.peer cimport peer_accepted
 from fastlb.native.proxied cimport proxied_open
-from fastlb.native.slab cimport slab_take
+from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.tcp_exchange cimport tcp_client_open
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_NODELAY, EVENT_ACCEPT_PAUSED, EVENT_ACCEPT_RESUMED, FILTER_STEPS, LISTEN_PROXIED,
-    ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add,
+    ROLE_FREE, ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add,
     counter_add_shared, counter_read, flag_write, role_t, worker_t,
 )
 
@@ -42,11 +42,10 @@ cdef inline bint at_limit(worker_t* worker) noexcept nogil:
 
 
 cdef bint listener_open(worker_t* worker, int fd, uint32_t client_role) noexcept nogil:
-    """Own `fd`, a listening socket. False without memory; `fd` is closed."""
+    """Own `fd`, a listening socket. False without memory; `fd` stays open."""
     cdef connection_t* listener = <connection_t*> slab_take(&worker.connections)
     cdef uint32_t index, generation
     if listener == NULL:
-        close(fd)
         return False
     index = listener.index
     generation = listener.generation
@@ -57,7 +56,8 @@ cdef bint listener_open(worker_t* worker, int fd, uint32_t client_role) noexcept
     listener.role = ROLE_LISTENER
     listener.requests = client_role              # what the accepted connections will be
     if not watch(worker, listener):
-        connection_close(worker, listener)
+        listener.role = ROLE_FREE
+        slab_give(&worker.connections, listener)
         return False
     flag_write(&worker.listening, worker.listening + 1)
     return True
@@ -143,9 +143,7 @@ cdef void listener_pause(worker_t* worker, connection_t* listener, int error) no
 
 cdef void listener_resume(worker_t* worker, connection_t* listener) noexcept nogil:
     timer_cancel(worker, listener)
-    if at_limit(worker):
-        timer_arm(worker, listener, TIMER_ACCEPT)
-    elif worker.closing:
+    if worker.closing and not at_limit(worker):
         listener_accept(worker, listener)
-    else:
-        watch(worker, listener)
+    elif at_limit(worker) or not watch(worker, listener):
+        timer_arm(worker, listener, TIMER_ACCEPT)

@@ -13,7 +13,7 @@ from fastlb.native.chunked cimport (
 )
 from fastlb.native.linux cimport (
     F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, close, fcntl, iovec,
-    pipe2, call_splice,
+    pipe2, read, call_splice,
 )
 from fastlb.native.types cimport (
     CONN_BATCHED, CONN_EOF, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
@@ -295,8 +295,6 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
         half.moved_bytes += <uint64_t> n
         if half.source.backend != NULL:
             counter_add_shared(&half.source.backend.bytes_in, <uint64_t> n)
-        else:
-            counter_add_shared(&half.target.backend.bytes_out, <uint64_t> n)
         if half.framing == FRAME_LENGTH:
             half.remaining_bytes -= <uint64_t> n
             half.source_done = half.remaining_bytes == 0
@@ -331,10 +329,30 @@ cdef step_t pipe_drain(worker_t* worker, half_t* half) noexcept nogil:
         if n > 0:
             half.piped_bytes -= <uint32_t> n
             buffer_uncount(worker, <uint64_t> n)
+            if half.target.backend != NULL:
+                counter_add_shared(&half.target.backend.bytes_out, <uint64_t> n)
         elif n == -1 and errno == EINTR:
             continue
         elif n == -1 and errno == EAGAIN:
             return STEP_BLOCKED
+        elif n == -1 and errno == EINVAL:
+            half.splice_refused = True
+            return pipe_copy(worker, half)
         else:                                # 0 with bytes waiting: the target is gone
             return failed(half, SIDE_TARGET, errno if n == -1 else EPIPE)
     return STEP_AGAIN
+
+
+cdef step_t pipe_copy(worker_t* worker, half_t* half) noexcept nogil:
+    """Pipe to target through user space, for a target that takes no splice."""
+    cdef iovec piece
+    cdef ssize_t n
+    cdef step_t step = STEP_AGAIN
+    piece.iov_base = worker.scratch
+    while half.piped_bytes > 0 and step == STEP_AGAIN:
+        n = read(half.pipe_r, worker.scratch, SCRATCH_BYTES)     # a pipe that holds bytes does not wait
+        half.piped_bytes -= <uint32_t> n
+        buffer_uncount(worker, <uint64_t> n)
+        piece.iov_len = <size_t> n
+        step = connection_send(worker, half.target, &piece, 1)
+    return failed(half, SIDE_TARGET, half.target.error) if step == STEP_FAILED else step

@@ -403,6 +403,7 @@ cdef struct mailbox_t:
     letter_t letters[MAILBOX_LETTERS]
     uint32_t head
     uint32_t tail
+    uint32_t obeyed              # letters, all told; written by the worker
 
 # What every worker reads and the control plane wrote before the workers started.
 cdef struct settings_t:
@@ -472,6 +473,7 @@ cdef struct worker_t:
     uint32_t accept_paused
     uint32_t closing             # the listeners go once their accept queues are empty
     uint32_t listening           # SHARED: listeners still open
+    uint32_t listen_refused      # SHARED: how many could not be opened
     uint32_t* log_armed          # SHARED: the control plane sleeps and wants to be woken
     int log_fd                   # its eventfd
     uint64_t event_wake_ns       # when it was last woken for an event

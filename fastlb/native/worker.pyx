@@ -255,20 +255,26 @@ cdef void take_grants(worker_t* worker) noexcept nogil:
 cdef void read_letters(worker_t* worker) noexcept nogil:
     cdef letter_t letter
     while mailbox_take(worker, &letter):
-        if letter.kind == LETTER_LISTEN:
-            listener_open(worker, letter.value, letter.role)
-        elif letter.kind == LETTER_PURGE:
-            upstream_purge(worker, False)
-        elif letter.kind == LETTER_END:
-            end_exchanges(worker, <uint32_t> letter.value, <char> letter.role)
-        elif letter.kind == LETTER_DEAF:
-            deafen(worker)
-        elif letter.kind == LETTER_DRAIN:
-            drain(worker)
-        elif letter.kind == LETTER_STOP:
-            worker.stopping = True
-        elif letter.kind == LETTER_PAUSE:
-            stand_still(worker)
+        letter_obey(worker, &letter)
+        flag_write(&worker.mailbox.obeyed, worker.mailbox.obeyed + 1)
+
+
+cdef void letter_obey(worker_t* worker, const letter_t* letter) noexcept nogil:
+    if letter.kind == LETTER_LISTEN:
+        if not listener_open(worker, letter.value, letter.role):
+            flag_write(&worker.listen_refused, worker.listen_refused + 1)
+    elif letter.kind == LETTER_PURGE:
+        upstream_purge(worker, False)
+    elif letter.kind == LETTER_END:
+        end_exchanges(worker, <uint32_t> letter.value, <char> letter.role)
+    elif letter.kind == LETTER_DEAF:
+        deafen(worker)
+    elif letter.kind == LETTER_DRAIN:
+        drain(worker)
+    elif letter.kind == LETTER_STOP:
+        worker.stopping = True
+    elif letter.kind == LETTER_PAUSE:
+        stand_still(worker)
 
 
 cdef void stand_still(worker_t* worker) noexcept nogil:

@@ -181,7 +181,8 @@ class Balancer:
         for node in self._nodes.values():
             assert node.in_flight >= 0, f"slot {node.slot} counts {node.in_flight}"
             eligible = node.listed and not node.full
-            assert eligible == (node.position != _OUT), f"slot {node.slot} is in the wrong place"
+            found = 0 <= node.position < len(self._heap) and self._heap[node.position] is node
+            assert eligible == found == (node.position != _OUT), f"slot {node.slot} is in the wrong place"
 
     def _least(self, tried: Collection[int]) -> _Node | None:
         """The best node that is not excluded: only below an excluded node can there be a better one."""

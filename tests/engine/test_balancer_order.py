@@ -3,6 +3,7 @@
 import pytest
 
 from fastlb.model.errors import ConfigError, NoBackendError
+from support import broken_heap
 
 
 def take(heap, count):
@@ -266,6 +267,21 @@ def test_weight_zero_from_the_start_is_not_picked(engine):
     assert picked == {1}
     assert heap.acquire() == 0
     heap.verify()
+
+
+@pytest.mark.parametrize("what", broken_heap.NATIVE)
+def test_broken_order_is_found(engine, what):
+    """verify() is believed by every test; here it must say no."""
+    heap = engine.LeastLoaded([1] * 6)
+    take(heap, 7)
+    heap.verify()
+    if engine.name == "native":
+        broken_heap.NATIVE[what](broken_heap.core_of(heap, engine.Balancer, 6))
+    else:
+        broken_heap.PURE[what](heap)
+
+    with pytest.raises(AssertionError):
+        heap.verify()
 
 
 def test_churn_needs_somebody_to_pick(engine):
