@@ -5,7 +5,9 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastlb.native.accounting cimport account_failure, account_progress, account_status
-from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_take
+from fastlb.native.buffer cimport (
+    buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_take,
+)
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
     connection_close, connection_flush, connection_linger, connection_note, connection_reset,
@@ -44,6 +46,9 @@ from fastlb.native.types cimport (
     counter_clear_shared, exchange_t, flag_read, half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
+
+cdef enum:
+    INTERIM_PER_TURN = 16        # interim responses of one exchange; then it is the others' turn
 
 
 # ---- the request ----------------------------------------------------------------------------
@@ -271,20 +276,21 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
     if client_has_left(exchange) and (exchange.request.source_done or exchange.phase < PHASE_HEAD):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
-    if exchange.phase == PHASE_HEAD and connection_flush(worker, exchange.client) == STEP_FAILED:
-        http_abort(worker, exchange, c'C', c'H')     # an interim response had to wait
+    if exchange.phase == PHASE_HEAD and not interim_flush(worker, exchange):
         return
-    if exchange.phase >= PHASE_HEAD and not exchange.request.source_done:
+    if exchange.phase >= PHASE_HEAD:
         pump_both(worker, exchange)
-    elif exchange.phase == PHASE_DATA:
-        response_pump(worker, exchange)
 
 
 cdef void pump_both(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Body upwards, then response downwards, if the first has not ended the exchange."""
     cdef uint32_t generation = exchange.generation
     request_pump(worker, exchange)
-    if exchange.generation == generation and exchange.phase == PHASE_DATA and not exchange.flags & X_TUNNEL:
+    if exchange.generation != generation:
+        return
+    if exchange.phase == PHASE_HEAD:
+        response_receive(worker, exchange)
+    elif exchange.phase == PHASE_DATA and not exchange.flags & X_TUNNEL:
         response_pump(worker, exchange)
 
 
@@ -349,13 +355,22 @@ cdef void retry_fresh(worker_t* worker, exchange_t* exchange) noexcept nogil:
 # ---- the response ---------------------------------------------------------------------------
 
 cdef void response_receive(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """Read heads until the final one; interim responses are passed on."""
+    """Read heads until the final one; interim responses are passed on. Nothing is read while the
+    client has not taken the last of them."""
     cdef connection_t* upstream = exchange.upstream
     cdef received_t found
     cdef int outcome
+    cdef int room = INTERIM_PER_TURN
     while exchange.phase == PHASE_HEAD:
+        if exchange.client.outbox != NULL:
+            interim_wait(worker, exchange)
+            return
         if not upstream.flags & CONN_READABLE and (upstream.inbox == NULL or upstream.head != NULL):
             return
+        if room == 0:
+            exchange_later(worker, exchange)
+            return
+        room -= 1
         outcome = head_receive(worker, upstream, True, &found)
         if outcome == HEAD_MORE:
             return
@@ -399,6 +414,36 @@ cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found
     if not head_consume(worker, exchange.upstream, found, found.head.bytes):
         http_abort(worker, exchange, c'R', c'H')
         return False
+    return True
+
+
+cdef inline bint interim_refused(const exchange_t* exchange) noexcept nogil:
+    """True if the client's kernel has refused an interim response: the client does not read."""
+    return exchange.client.outbox != NULL and not exchange.client.flags & CONN_BATCHED
+
+
+cdef void interim_wait(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The client has not taken an interim response: until it does, time runs against it and not
+    against the backend. While the request's body is under way, its time-outs do that."""
+    if interim_refused(exchange) and exchange.request.source_done \
+            and exchange.client.timer_class != TIMER_TUNNEL:
+        timer_cancel(worker, exchange.upstream)
+        timer_arm(worker, exchange.client, TIMER_TUNNEL)
+
+
+cdef bint interim_flush(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Send what is left of an interim response. False if that ended the exchange."""
+    cdef connection_t* client = exchange.client
+    cdef uint32_t before
+    if client.outbox == NULL:
+        return True
+    before = buffer_length(client.outbox)
+    if connection_flush(worker, client) == STEP_FAILED:
+        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
+        return False
+    if exchange.request.source_done and (client.outbox == NULL or buffer_length(client.outbox) != before):
+        timer_cancel(worker, client)
+        timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
     return True
 
 
@@ -625,7 +670,9 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
     elif exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, c'c' if client_owes(exchange) else c's',
                    exchange_phase_letter(exchange))
-    elif timer_class == TIMER_TUNNEL:                # it does not read the request
+    elif interim_refused(exchange):                  # the client does not take an interim response
+        http_abort(worker, exchange, c'c', exchange_phase_letter(exchange))
+    elif timer_class == TIMER_TUNNEL:                # the backend does not read the request
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
         http_reply(worker, exchange, 504, c's', c'D')
     else:
