@@ -30,7 +30,7 @@ from fastlb.native.http_head cimport (
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, iovec
 from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
 from fastlb.native.relay cimport (
-    relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
+    relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_progress, relay_pump,
 )
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
@@ -223,13 +223,22 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         request_failed(worker, exchange)
     elif exchange.request.source_done and client_has_left(exchange):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
-    elif exchange.phase != PHASE_HEAD:
-        return
-    elif exchange.request.source_done:
+    else:
+        request_moved(worker, exchange)
+
+
+cdef void request_moved(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Set the time-out of what is waited for now."""
+    cdef int timer_class = TIMER_IDLE
+    cdef bint moved = relay_progress(&exchange.request)
+    if exchange.phase == PHASE_HEAD and exchange.request.source_done:
         timer_cancel(worker, exchange.client)
         timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
-    else:
-        timer_arm(worker, exchange.client, TIMER_TUNNEL if relay_blocked(&exchange.request) else TIMER_IDLE)
+        return
+    if exchange.phase != PHASE_HEAD or relay_blocked(&exchange.request):
+        timer_class = TIMER_TUNNEL
+    if moved or exchange.client.timer_class != timer_class:
+        timer_arm(worker, exchange.client, timer_class)
 
 
 cdef inline bint client_has_left(exchange_t* exchange) noexcept nogil:
@@ -493,7 +502,6 @@ cdef void response_sent(worker_t* worker, exchange_t* exchange, step_t step) noe
 
 
 cdef void response_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    cdef uint64_t before = exchange.response.moved_bytes
     cdef step_t step = relay_pump(worker, &exchange.response)
     if step == STEP_EOF:
         finish(worker, exchange)
@@ -501,7 +509,7 @@ cdef void response_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         response_failed(worker, exchange)
     else:
         account_progress(worker, exchange)
-        if exchange.response.moved_bytes != before or exchange.client.timer_class != TIMER_TUNNEL:
+        if relay_progress(&exchange.response) or exchange.client.timer_class != TIMER_TUNNEL:
             timer_arm(worker, exchange.client, TIMER_TUNNEL)
         if step == STEP_AGAIN:
             exchange_later(worker, exchange)

@@ -3,6 +3,7 @@
 Facts about asyncio and uvloop transports that this file depends on:
 - a write above the high-water mark (64 KiB) calls pause_writing(), and resume_writing() follows
   below a quarter of it; nothing limits the buffer but the writer who listens to that;
+- between the two they tell nothing, but say how much they hold when they are asked;
 - abort() closes the descriptor, and the kernel then sends FIN, not RST, unless SO_LINGER is on
   with a time of 0 (socket(7)) or there are unread bytes;
 - when eof_received() returns True the reading stops and the writing goes on; resume_reading()
@@ -29,6 +30,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_look_later",
+        "_unsent_bytes",
         "eof",
         "finished",
         "full",
@@ -52,6 +54,7 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.reset_seen: ConnectionResetError | None = None  # what `watch` found
         self._look_later: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0  # at the last `mark`
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
@@ -79,6 +82,17 @@ class Connection(asyncio.Protocol):
         if not self.finished and not self.transport.is_closing():
             self.finished = True
             self.transport.write_eof()
+
+    def mark(self) -> None:
+        """Remember how much waits to be sent: a time-out begins."""
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+
+    def has_taken(self) -> bool:
+        """True if the peer has taken something of what waited at the last `mark`.
+
+        It is asked when a time-out is over, so a peer that stalls may have up to twice that time.
+        """
+        return self.transport.get_write_buffer_size() < self._unsent_bytes
 
     def close(self) -> None:
         """Close after what is buffered was written."""

@@ -414,6 +414,8 @@ class HttpExchange(Answering):
         """Somebody was silent for too long."""
         if self._finished:
             self._end_upload(linger=False)
+        elif self._client.has_taken() or (self._upstream is not None and self._upstream.has_taken()):
+            self._touch()
         elif self._complete:
             self._break("cL")
         elif self._response is not None:
@@ -462,6 +464,9 @@ class HttpExchange(Answering):
         timeouts = self.worker.timeouts
         if self._finished:
             return  # the time for the rest of the upload does not start again
+        self._client.mark()
+        if self._upstream is not None:
+            self._upstream.mark()
         if self._received:
             deadline.set(timeouts.tunnel_s)
         elif not self._body.done:
