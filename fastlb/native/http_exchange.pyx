@@ -57,6 +57,7 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     """A request head is complete."""
     cdef exchange_t* exchange
     cdef head_t* head = found.head
+    cdef uint32_t generation
     cdef int framing, status
     if conn.timer_class != TIMER_HEADER:
         conn.since_ns = worker.now_ns
@@ -90,7 +91,10 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     elif conn.flags & CONN_HANGUP and exchange.request.source_done:
         http_abort(worker, exchange, c'C', c'R')     # its FIN came along, and is reported once only
     else:
+        generation = exchange.generation
         settle(worker, exchange, exchange_dispatch(worker, exchange))
+        if exchange.generation == generation and exchange.phase < PHASE_HEAD and client_has_left(exchange):
+            http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
 
 
 cdef void http_describe(exchange_t* exchange, received_t* found) noexcept nogil:

@@ -212,6 +212,10 @@ class HttpClient(Requester):
         super().pause()
         self.watch()
 
+    def hung_up(self) -> None:
+        if self._user is not None:
+            self._user.client_hung_up()
+
     def eof_received(self) -> bool:
         self.eof = True
         if self._user is not None:

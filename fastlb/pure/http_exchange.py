@@ -383,6 +383,11 @@ class HttpExchange(Answering):
         else:
             self._client_left()
 
+    def client_hung_up(self) -> None:
+        """A FIN behind what is not read: of the body, unless there is nobody yet to read it for."""
+        if self._body.done or self.waiting_phase:
+            self.client_eof()
+
     def client_lost(self, error: Exception | None) -> None:
         self._client_left()
 

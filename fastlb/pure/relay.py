@@ -110,6 +110,9 @@ class Relay:
         self._upstream.finish()
         self._close_if_done()
 
+    def client_hung_up(self) -> None:
+        """A FIN is passed on when what stands before it has been read."""
+
     def client_lost(self, error: Exception | None) -> None:
         self._client_lost = True
         self._side_lost(error, "CD", self._upstream)
