@@ -8,7 +8,6 @@ to stop is no error. SIGUSR1 opens the access log anew.
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from fastlb.control.descriptors import connection_limit, raise_fd_limit
@@ -98,13 +97,12 @@ async def _unless(event: asyncio.Event, work: Awaitable[object]) -> bool:
     watch = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            await task
-            return True
-        return False
+        done = task.done()
     finally:
-        for one in (task, watch):
-            if not one.done():
-                one.cancel()
-                with suppress(asyncio.CancelledError):
-                    await one
+        task.cancel()
+        watch.cancel()
+        # Not by awaiting each: their cancellation could not be told from one of this function.
+        await asyncio.wait({task, watch})
+    if done or not task.cancelled():
+        task.result()
+    return done

@@ -5,7 +5,9 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastlb.native.accounting cimport account_failure, account_progress, account_status
-from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_take
+from fastlb.native.buffer cimport (
+    buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_take,
+)
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
     connection_close, connection_flush, connection_linger, connection_note, connection_reset,
@@ -28,7 +30,7 @@ from fastlb.native.http_head cimport (
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, iovec
 from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
 from fastlb.native.relay cimport (
-    relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_pump,
+    relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_progress, relay_pump,
 )
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
@@ -45,6 +47,9 @@ from fastlb.native.types cimport (
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
+cdef enum:
+    INTERIM_PER_TURN = 16        # interim responses of one exchange; then it is the others' turn
+
 
 # ---- the request ----------------------------------------------------------------------------
 
@@ -52,6 +57,7 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     """A request head is complete."""
     cdef exchange_t* exchange
     cdef head_t* head = found.head
+    cdef uint32_t generation
     cdef int framing, status
     if conn.timer_class != TIMER_HEADER:
         conn.since_ns = worker.now_ns
@@ -85,7 +91,10 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     elif conn.flags & CONN_HANGUP and exchange.request.source_done:
         http_abort(worker, exchange, c'C', c'R')     # its FIN came along, and is reported once only
     else:
+        generation = exchange.generation
         settle(worker, exchange, exchange_dispatch(worker, exchange))
+        if exchange.generation == generation and exchange.phase < PHASE_HEAD and client_has_left(exchange):
+            http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
 
 
 cdef void http_describe(exchange_t* exchange, received_t* found) noexcept nogil:
@@ -218,13 +227,22 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         request_failed(worker, exchange)
     elif exchange.request.source_done and client_has_left(exchange):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
-    elif exchange.phase != PHASE_HEAD:
-        return
-    elif exchange.request.source_done:
+    else:
+        request_moved(worker, exchange)
+
+
+cdef void request_moved(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Set the time-out of what is waited for now."""
+    cdef int timer_class = TIMER_IDLE
+    cdef bint moved = relay_progress(&exchange.request)
+    if exchange.phase == PHASE_HEAD and exchange.request.source_done:
         timer_cancel(worker, exchange.client)
         timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
-    else:
-        timer_arm(worker, exchange.client, TIMER_TUNNEL if relay_blocked(&exchange.request) else TIMER_IDLE)
+        return
+    if exchange.phase != PHASE_HEAD or relay_blocked(&exchange.request):
+        timer_class = TIMER_TUNNEL
+    if moved or exchange.client.timer_class != timer_class:
+        timer_arm(worker, exchange.client, timer_class)
 
 
 cdef inline bint client_has_left(exchange_t* exchange) noexcept nogil:
@@ -271,20 +289,21 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
     if client_has_left(exchange) and (exchange.request.source_done or exchange.phase < PHASE_HEAD):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
-    if exchange.phase == PHASE_HEAD and connection_flush(worker, exchange.client) == STEP_FAILED:
-        http_abort(worker, exchange, c'C', c'H')     # an interim response had to wait
+    if exchange.phase == PHASE_HEAD and not interim_flush(worker, exchange):
         return
-    if exchange.phase >= PHASE_HEAD and not exchange.request.source_done:
+    if exchange.phase >= PHASE_HEAD:
         pump_both(worker, exchange)
-    elif exchange.phase == PHASE_DATA:
-        response_pump(worker, exchange)
 
 
 cdef void pump_both(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Body upwards, then response downwards, if the first has not ended the exchange."""
     cdef uint32_t generation = exchange.generation
     request_pump(worker, exchange)
-    if exchange.generation == generation and exchange.phase == PHASE_DATA and not exchange.flags & X_TUNNEL:
+    if exchange.generation != generation:
+        return
+    if exchange.phase == PHASE_HEAD:
+        response_receive(worker, exchange)
+    elif exchange.phase == PHASE_DATA and not exchange.flags & X_TUNNEL:
         response_pump(worker, exchange)
 
 
@@ -349,13 +368,22 @@ cdef void retry_fresh(worker_t* worker, exchange_t* exchange) noexcept nogil:
 # ---- the response ---------------------------------------------------------------------------
 
 cdef void response_receive(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """Read heads until the final one; interim responses are passed on."""
+    """Read heads until the final one; interim responses are passed on. Nothing is read while the
+    client has not taken the last of them."""
     cdef connection_t* upstream = exchange.upstream
     cdef received_t found
     cdef int outcome
+    cdef int room = INTERIM_PER_TURN
     while exchange.phase == PHASE_HEAD:
+        if exchange.client.outbox != NULL:
+            interim_wait(worker, exchange)
+            return
         if not upstream.flags & CONN_READABLE and (upstream.inbox == NULL or upstream.head != NULL):
             return
+        if room == 0:
+            exchange_later(worker, exchange)
+            return
+        room -= 1
         outcome = head_receive(worker, upstream, True, &found)
         if outcome == HEAD_MORE:
             return
@@ -399,6 +427,36 @@ cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found
     if not head_consume(worker, exchange.upstream, found, found.head.bytes):
         http_abort(worker, exchange, c'R', c'H')
         return False
+    return True
+
+
+cdef inline bint interim_refused(const exchange_t* exchange) noexcept nogil:
+    """True if the client's kernel has refused an interim response: the client does not read."""
+    return exchange.client.outbox != NULL and not exchange.client.flags & CONN_BATCHED
+
+
+cdef void interim_wait(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The client has not taken an interim response: until it does, time runs against it and not
+    against the backend. While the request's body is under way, its time-outs do that."""
+    if interim_refused(exchange) and exchange.request.source_done \
+            and exchange.client.timer_class != TIMER_TUNNEL:
+        timer_cancel(worker, exchange.upstream)
+        timer_arm(worker, exchange.client, TIMER_TUNNEL)
+
+
+cdef bint interim_flush(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Send what is left of an interim response. False if that ended the exchange."""
+    cdef connection_t* client = exchange.client
+    cdef uint32_t before
+    if client.outbox == NULL:
+        return True
+    before = buffer_length(client.outbox)
+    if connection_flush(worker, client) == STEP_FAILED:
+        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
+        return False
+    if exchange.request.source_done and (client.outbox == NULL or buffer_length(client.outbox) != before):
+        timer_cancel(worker, client)
+        timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
     return True
 
 
@@ -448,7 +506,6 @@ cdef void response_sent(worker_t* worker, exchange_t* exchange, step_t step) noe
 
 
 cdef void response_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    cdef uint64_t before = exchange.response.moved_bytes
     cdef step_t step = relay_pump(worker, &exchange.response)
     if step == STEP_EOF:
         finish(worker, exchange)
@@ -456,7 +513,7 @@ cdef void response_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         response_failed(worker, exchange)
     else:
         account_progress(worker, exchange)
-        if exchange.response.moved_bytes != before or exchange.client.timer_class != TIMER_TUNNEL:
+        if relay_progress(&exchange.response) or exchange.client.timer_class != TIMER_TUNNEL:
             timer_arm(worker, exchange.client, TIMER_TUNNEL)
         if step == STEP_AGAIN:
             exchange_later(worker, exchange)
@@ -625,7 +682,9 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
     elif exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, c'c' if client_owes(exchange) else c's',
                    exchange_phase_letter(exchange))
-    elif timer_class == TIMER_TUNNEL:                # it does not read the request
+    elif interim_refused(exchange):                  # the client does not take an interim response
+        http_abort(worker, exchange, c'c', exchange_phase_letter(exchange))
+    elif timer_class == TIMER_TUNNEL:                # the backend does not read the request
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
         http_reply(worker, exchange, 504, c's', c'D')
     else:

@@ -7,6 +7,7 @@ target that does not read; until it does, the source is not read either.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from fastlb.native.buffer cimport buffer_length
 from fastlb.native.types cimport half_t, connection_t, step_t, worker_t
 
 cdef inline bint relay_pending(const half_t* half) noexcept nogil:
@@ -17,6 +18,18 @@ cdef inline bint relay_pending(const half_t* half) noexcept nogil:
 cdef inline bint relay_blocked(const half_t* half) noexcept nogil:
     """True if the target's kernel has refused bytes: its peer does not read."""
     return half.piped_bytes != 0 or half.target.outbox != NULL
+
+
+cdef inline bint relay_progress(half_t* half) noexcept nogil:
+    """True if the target's kernel has taken bytes since this was last asked. A slow reader may need
+    more than one time-out for what waits here, while nothing new is read for it."""
+    cdef uint64_t taken_bytes = half.moved_bytes - half.piped_bytes
+    if half.target.outbox != NULL:
+        taken_bytes -= buffer_length(half.target.outbox)     # of a head, too: only changes count
+    if taken_bytes == half.seen_bytes:
+        return False
+    half.seen_bytes = taken_bytes
+    return True
 
 
 cdef void relay_open(half_t* half, connection_t* source, connection_t* target, int framing,

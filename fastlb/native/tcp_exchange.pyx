@@ -1,7 +1,7 @@
 """See tcp_exchange.pxd."""
 
 from libc.errno cimport ENOMEM, ETIMEDOUT
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t
 
 from fastlb.native.accounting cimport account_progress
 from fastlb.native.connection cimport (
@@ -13,7 +13,7 @@ from fastlb.native.exchange cimport (
     exchange_open, exchange_phase_letter,
 )
 from fastlb.native.linux cimport SHUT_WR, shutdown
-from fastlb.native.relay cimport relay_blocked, relay_open, relay_pump
+from fastlb.native.relay cimport relay_blocked, relay_open, relay_progress, relay_pump
 from fastlb.native.timers cimport timer_arm
 from fastlb.native.types cimport (
     CONN_BROKEN, CONN_CONNECTING, CONN_TCP, FAIL_LOCAL, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
@@ -89,8 +89,8 @@ cdef void tcp_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:
 
 cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Move what can be moved in both directions, and see whether that was the end."""
-    cdef uint64_t before = exchange.request.moved_bytes + exchange.response.moved_bytes
     cdef bint ended = exchange.request.shut or exchange.response.shut
+    cdef bint moved
     cdef step_t out, back
     out = half_pump(worker, &exchange.request)
     if out == STEP_FAILED:
@@ -114,10 +114,12 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
     account_progress(worker, exchange)
     if out == STEP_AGAIN or back == STEP_AGAIN:
         exchange_later(worker, exchange)
+    moved = relay_progress(&exchange.request)
+    moved = relay_progress(&exchange.response) or moved
     if exchange.request.shut or exchange.response.shut:
-        if not ended or before != exchange.request.moved_bytes + exchange.response.moved_bytes:
+        if moved or not ended:
             timer_arm(worker, exchange.client, TIMER_FIN)
-    elif before != exchange.request.moved_bytes + exchange.response.moved_bytes:
+    elif moved:
         timer_arm(worker, exchange.client, TIMER_TUNNEL if exchange.flags & X_TUNNEL else TIMER_IDLE)
 
 

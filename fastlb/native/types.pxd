@@ -283,6 +283,7 @@ cdef struct half_t:
     uint64_t room_bytes          # that further chunks may have, all together
     uint64_t taken_bytes         # read from the source for this message, framing included
     uint64_t moved_bytes         # handed to the target, framing included
+    uint64_t seen_bytes          # see relay_progress()
     buffer_t** keep              # a copy of all that is sent goes there, for a retry; or NULL
     uint32_t piped_bytes
     int pipe_r

@@ -3,24 +3,28 @@
 Facts about asyncio and uvloop transports that this file depends on:
 - a write above the high-water mark (64 KiB) calls pause_writing(), and resume_writing() follows
   below a quarter of it; nothing limits the buffer but the writer who listens to that;
+- between the two they tell nothing, but say how much they hold when they are asked;
 - abort() closes the descriptor, and the kernel then sends FIN, not RST, unless SO_LINGER is on
   with a time of 0 (socket(7)) or there are unread bytes;
 - when eof_received() returns True the reading stops and the writing goes on; resume_reading()
   after that would report the end a second time;
 - so a reset that comes behind a FIN is seen only by a write, or by asking the socket;
+- a FIN behind bytes that are not read is seen only by asking the socket, where poll(2) has POLLRDHUP;
 - the descriptor is closed after connection_lost() has returned, so it can still be read there.
 """
 
 import asyncio
 import errno
 import os
+import select
 import socket
 import struct
 from contextlib import suppress
 from typing import cast
 
-# How often a peer that is not read is asked whether it has reset the connection.
+# How often a peer that is not read is asked whether it has reset the connection, or ended it.
 _LOOK_S = 0.25
+_POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # 0: this system cannot say
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -29,6 +33,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_look_later",
+        "_unsent_bytes",
         "eof",
         "finished",
         "full",
@@ -52,6 +57,7 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.reset_seen: ConnectionResetError | None = None  # what `watch` found
         self._look_later: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0  # at the last `mark`
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
@@ -80,6 +86,17 @@ class Connection(asyncio.Protocol):
             self.finished = True
             self.transport.write_eof()
 
+    def mark(self) -> None:
+        """Remember how much waits to be sent: a time-out begins."""
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+
+    def has_taken(self) -> bool:
+        """True if the peer has taken something of what waited at the last `mark`.
+
+        It is asked when a time-out is over, so a peer that stalls may have up to twice that time.
+        """
+        return self.transport.get_write_buffer_size() < self._unsent_bytes
+
     def close(self) -> None:
         """Close after what is buffered was written."""
         self.transport.close()
@@ -99,9 +116,9 @@ class Connection(asyncio.Protocol):
         return True
 
     def watch(self) -> None:
-        """Look for a reset as long as nothing is read, behind the FIN or while paused.
+        """Look for a reset as long as nothing is read, behind the FIN or while paused, and for a FIN.
 
-        Its `connection_lost` comes then with None, and the reason is in `reset_seen`.
+        `connection_lost` comes after a reset with None, and the reason is in `reset_seen`.
         """
         if self._look_later is None and (self.eof or self.paused):
             self._look_later = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
@@ -113,8 +130,21 @@ class Connection(asyncio.Protocol):
         if self._was_reset():
             self.reset_seen = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             self.abort()
-        else:
-            self.watch()
+            return
+        if self.paused and self._has_hung_up():
+            self.hung_up()
+        self.watch()
+
+    def hung_up(self) -> None:
+        """The peer has sent FIN behind what was not read yet. Called again with every look."""
+
+    def _has_hung_up(self) -> bool:
+        """True if the peer has sent FIN, maybe behind bytes that were not read; never without POLLRDHUP."""
+        if not _POLLRDHUP:
+            return False
+        asked = select.poll()
+        asked.register(self.sock, _POLLRDHUP)
+        return bool(asked.poll(0))
 
     def _was_reset(self) -> bool:
         """True if the peer has reset the connection since this was last asked (SO_ERROR, socket(7))."""

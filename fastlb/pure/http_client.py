@@ -37,7 +37,6 @@ class HttpClient(Requester):
         "_closing",
         "_fresh",
         "_started_ns",
-        "_unsent_bytes",
         "_user",
         "_worker",
     )
@@ -51,7 +50,6 @@ class HttpClient(Requester):
         self._fresh = True  # nothing was ever received
         self._advancing = False
         self._closing = False  # whatever still comes is dropped
-        self._unsent_bytes = 0  # when the deadline of the closing was last set
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -184,7 +182,7 @@ class HttpClient(Requester):
         self._wait_for_flush(linger_s)
 
     def _wait_for_flush(self, wait_s: float = _LINGER_S) -> None:
-        self._unsent_bytes = self.transport.get_write_buffer_size()
+        self.mark()
         self.deadline.set(wait_s)
 
     def _expired(self) -> None:
@@ -192,7 +190,7 @@ class HttpClient(Requester):
             self._user.expired()
         elif self._closing:
             # A slow reader may take its time; one that takes nothing may not.
-            if 0 < self.transport.get_write_buffer_size() < self._unsent_bytes:
+            if self.has_taken() and self.transport.get_write_buffer_size():
                 self._wait_for_flush()
             else:
                 self.abort()
@@ -213,6 +211,10 @@ class HttpClient(Requester):
     def pause(self) -> None:
         super().pause()
         self.watch()
+
+    def hung_up(self) -> None:
+        if self._user is not None:
+            self._user.client_hung_up()
 
     def eof_received(self) -> bool:
         self.eof = True

@@ -4,6 +4,7 @@ Bytes are passed on as they arrive, in both directions at once. What may still b
 connection turns out to be dead, is kept until the first byte of a response.
 """
 
+import asyncio
 import errno
 import time
 
@@ -25,6 +26,9 @@ _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE
 # How long a backend that has answered in full may go on taking the upload: as long as the client's
 # connection would linger anyway.
 _UPLOAD_END_S = 2.0
+# Interim responses of one exchange; then it is the others' turn. A backend that sends them without
+# end would hold the loop: uvloop reads on for as long as there is something.
+_INTERIM_PER_TURN = 16
 
 
 class HttpExchange(Answering):
@@ -35,6 +39,7 @@ class HttpExchange(Answering):
         "_finished",
         "_head",
         "_keep",
+        "_read_on_later",
         "_received",
         "_resent",
         "_response_body",
@@ -45,7 +50,8 @@ class HttpExchange(Answering):
         super().__init__(worker, client, request, record)
         self._resent = False
         self._received = False  # any byte of a response
-        self._head = b""  # the beginning of a response head
+        self._head = b""  # the beginning of a response head, and heads that had to wait
+        self._read_on_later: asyncio.Handle | None = None
         self._response_body: ResponseBody | None = None
         self._tunnel: Relay | None = None
         self._keep = False  # the client connection, after the response
@@ -205,16 +211,28 @@ class HttpExchange(Answering):
             self._relay_body(b"", data)
             return
         self._head = self._head + data if self._head else data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._read_on_later is not None:
+            self._read_on_later.cancel()
+            self._read_on_later = None
+        if self._upstream is None:
+            return
         try:
-            self._read_heads()
+            self._read_heads(self._upstream)
         except Refused:
             self._bad_response()
 
-    def _read_heads(self) -> None:
-        """Pass interim responses on until the final one comes (RFC 9110 15.2)."""
-        while True:
+    def _read_heads(self, upstream: UpstreamConnection) -> None:
+        """Pass interim responses on until the final one comes (RFC 9110 15.2), a few in one turn and
+        none while the client is full."""
+        for _ in range(_INTERIM_PER_TURN):
+            if self._client.full:
+                break
             response = parse_response(self._head, self._request.method, self.worker.limits)
             if response is None:
+                upstream.resume()
                 self._touch()
                 return
             rest, self._head = self._head[response.head_bytes :], b""
@@ -222,11 +240,16 @@ class HttpExchange(Answering):
                 self._switch(response, rest)
                 return
             if response.status >= 200:
+                upstream.resume()
                 self._relay_body(self._open_response(response), rest)
                 return
             if self._request.version == 11:
                 self._to_client(response_head(response))
             self._head = rest
+        else:
+            self._read_on_later = self.worker.loop.call_soon(self._read_on)
+        upstream.pause()
+        self._touch()
 
     def _open_response(self, response: ParsedResponse) -> bytes:
         """Decide how the response is framed for this client, and build its head."""
@@ -345,7 +368,11 @@ class HttpExchange(Answering):
         if self._complete:
             if not self._finished:
                 self._finish()
-        elif self._upstream is not None:
+        elif self._upstream is None:
+            return
+        elif self._received and self._response is None:
+            self._read_on()
+        else:
             self._upstream.resume()
             self._touch()
 
@@ -355,6 +382,11 @@ class HttpExchange(Answering):
             self._keep = False
         else:
             self._client_left()
+
+    def client_hung_up(self) -> None:
+        """A FIN behind what is not read: of the body, unless there is nobody yet to read it for."""
+        if self._body.done or self.waiting_phase:
+            self.client_eof()
 
     def client_lost(self, error: Exception | None) -> None:
         self._client_left()
@@ -387,11 +419,15 @@ class HttpExchange(Answering):
         """Somebody was silent for too long."""
         if self._finished:
             self._end_upload(linger=False)
+        elif self._client.has_taken() or (self._upstream is not None and self._upstream.has_taken()):
+            self._touch()
         elif self._complete:
             self._break("cL")
         elif self._response is not None:
             waits_for_client = self._client.full or not (self._body.done or self._client.paused)
             self._break("cD" if waits_for_client else "sD")
+        elif self._client.full:  # it does not take interim responses
+            self._break("c" + self._phase)
         elif self._body.done:
             self._too_slow("sH")
         elif self._client.paused:
@@ -433,6 +469,9 @@ class HttpExchange(Answering):
         timeouts = self.worker.timeouts
         if self._finished:
             return  # the time for the rest of the upload does not start again
+        self._client.mark()
+        if self._upstream is not None:
+            self._upstream.mark()
         if self._received:
             deadline.set(timeouts.tunnel_s)
         elif not self._body.done:

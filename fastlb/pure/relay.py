@@ -77,6 +77,9 @@ class Relay:
 
     def expired(self) -> None:
         """Reset a session in which nothing moves any more; the code names the side that owes."""
+        if self._client.has_taken() or self._upstream.has_taken():
+            self._touch()
+            return
         backend_owes = self._upstream.full or self._client.eof
         self._reset("sD" if backend_owes and not self._client.full else "cD")
 
@@ -106,6 +109,9 @@ class Relay:
     def client_eof(self) -> None:
         self._upstream.finish()
         self._close_if_done()
+
+    def client_hung_up(self) -> None:
+        """A FIN is passed on when what stands before it has been read."""
 
     def client_lost(self, error: Exception | None) -> None:
         self._client_lost = True
@@ -149,6 +155,8 @@ class Relay:
     # --- both -------------------------------------------------------------------------------
 
     def _touch(self) -> None:
+        self._client.mark()
+        self._upstream.mark()
         half_closed = self._client.eof or self._upstream.eof
         self._deadline.set(self._fin_s if half_closed else self._idle_s)
 

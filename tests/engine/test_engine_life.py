@@ -24,6 +24,16 @@ from support.waiting import wait_until
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
+def ipv6_is_here() -> bool:
+    """True if an IPv6 socket can be bound."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def test_engine_that_was_never_started_can_be_stopped(engine, loop_thread, no_leaks):
     """Stop may come at any time, alone, and twice."""
     made = engine.Engine(EngineConfig())
@@ -164,6 +174,21 @@ def test_one_port_serves_both_families_in_every_worker(balance, backend, loop_th
         loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
     for host in ("127.0.0.1", "::1") * 16:
         client = running.adopt(socket.create_connection((host, port), timeout=5))
+        client.send(GET)
+        assert client.response().status == 200
+
+
+@pytest.mark.skipif(not ipv6_is_here(), reason="no IPv6 on this machine")
+def test_ipv6_listener_takes_no_ipv4_client_in_any_worker(balance, backend, loop_thread):
+    """`--listen [::]:8080` leaves the port of IPv4 to others; every accept queue must."""
+    running = balance(backend(answering(OK)), workers=2)
+    with bind(Address(host="::", port=0)) as listening:
+        port = bound_address(listening).port
+        loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
+    for _ in range(16):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+        client = running.adopt(socket.create_connection(("::1", port), timeout=5))
         client.send(GET)
         assert client.response().status == 200
 

@@ -192,6 +192,19 @@ def client_reads_nothing(balance, backend):
     return running, GONE
 
 
+def client_takes_no_interim_responses(balance, backend):
+    def script(link):
+        link.request()
+        while True:
+            link.send(b"HTTP/1.1 102 Processing\r\n\r\n" * 1000)
+
+    running = balance(backend(script), timeouts=replace(PATIENT, tunnel_s=0.4))
+    client = running.connect(receive_buffer_bytes=4096)
+    client.send(GET)
+    running.raw_lines(1)
+    return running, GONE
+
+
 def backend_refuses(balance, backend):
     with refused_address() as address:
         running = balance(address)
@@ -515,6 +528,7 @@ STORIES = {
     body_is_slow: ("cD", 408, 408),
     body_is_slow_behind_the_answer: ("cD", 200, RESET),
     client_reads_nothing: ("cD", 200, GONE),
+    client_takes_no_interim_responses: ("cH", None, GONE),
     backend_refuses: ("SC", 502, 502),
     nobody_is_up: ("SC", 503, 503),
     connecting_is_slow: ("sC", 504, 504),

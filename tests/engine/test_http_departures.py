@@ -4,13 +4,22 @@ import threading
 
 import pytest
 
+from fastlb.model.config import Mode
 from support.backend import OK, gated, silent
+from support.balance import listen_socket
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 # What has been sent when the client leaves.
-SENT = {"request": GET, "head": POST, "part of the body": POST + b"abc", "and a second": GET + GET}
+SENT = {
+    "request": GET,
+    "head": POST,
+    "part of the body": POST + b"abc",
+    "more than is read ahead": POST.replace(b"10", b"200000") + bytes(100_000),
+    "and a second": GET + GET,
+    "and many more": GET * 1000,
+}
 LEAVING = {
     "closes": lambda client: client.close(),
     "sends a FIN": lambda client: client.shut(),
@@ -35,6 +44,27 @@ def test_client_that_leaves_the_queue_is_taken_out_of_it(balance, backend, sent,
     assert running.picked() == 1
     line = running.line()
     assert (line["code"], line["status"], line["backend"], line["tries"]) == ("CQ", 499, None, 0)
+
+
+@pytest.mark.parametrize("sent", SENT)
+def test_client_that_left_before_it_was_accepted_does_not_stay_in_the_queue(
+    balance, backend, loop_thread, sent
+):
+    """Its FIN is told together with what it sent, and only once."""
+    running = balance(backend(silent), max_conns=[1])
+    held = running.connect()
+    held.send(GET)
+    running.wait_in_flight(1)
+    with listen_socket() as listening:
+        leaving = running.connect(listening.getsockname()[1])
+        leaving.send(SENT[sent])
+        leaving.shut()
+        loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
+    wait_until(lambda: running.ledger().exchanges == 1, "the end of its exchange")
+
+    assert running.picked() == 1
+    line = running.line()
+    assert (line["code"] in ("CQ", "CR"), line["status"], line["tries"]) == (True, 499, 0)
 
 
 @pytest.mark.parametrize("leave", LEAVING)

@@ -97,6 +97,46 @@ def test_a_signal_during_the_start_ends_it(monkeypatch, capfd):
     assert time.monotonic() - started < 10
 
 
+def test_a_cancellation_is_not_lost_while_cancelled_work_ends():
+    """A program that embeds serve() may cancel it in the middle of a stop."""
+
+    async def end_late(ending):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ending.set()
+            await asyncio.sleep(0.01)
+
+    async def cancel_in_between():
+        ending, stop = asyncio.Event(), asyncio.Event()
+        stopping = asyncio.ensure_future(process._unless(stop, end_late(ending)))
+        asyncio.get_running_loop().call_soon(stop.set)
+        await ending.wait()
+        stopping.cancel()
+        await asyncio.wait({stopping})
+        return stopping.cancelled()
+
+    assert asyncio.run(cancel_in_between())
+
+
+def test_an_error_of_cancelled_work_is_raised():
+    """It would be lost otherwise."""
+
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise StartError("cannot end")
+
+    async def stop_it():
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_soon(stop.set)
+        await process._unless(stop, work())
+
+    with pytest.raises(StartError, match="cannot end"):
+        asyncio.run(stop_it())
+
+
 def test_sigusr1_opens_the_access_log_anew(tmp_path):
     """For logrotate."""
     path = tmp_path / "access.log"
