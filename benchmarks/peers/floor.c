@@ -4,7 +4,7 @@
  * client's. What one side sends, the other gets as it is: one recv() and one send() for each message.
  * Nothing is parsed, checked or timed, and what a socket does not take at once is lost: messages must
  * be small, and one must have been answered before the next. The facts of the loop are those of the
- * native engine: edge-triggered, registered once, a short read means that all is read.
+ * native engine: edge-triggered, registered once, a short read means that all but a FIN is read.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -79,14 +79,14 @@ static void accept_all(int listening) {
     }
 }
 
-/* Pass on what there is. Both sides end together. */
-static void pass(int fd) {
+/* Pass on what there is, up to a FIN if epoll has reported one. Both sides end together. */
+static void pass(int fd, int hangup) {
     ssize_t n;
     do {
         n = recv(fd, message, sizeof message, MSG_DONTWAIT);
         if (n > 0)
             send(other[fd], message, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } while (n == (ssize_t)sizeof message);
+    } while (n == (ssize_t)sizeof message || (n > 0 && hangup));
     if (n == 0 || (n < 0 && errno != EAGAIN)) {
         close(other[fd]);
         close(fd);
@@ -115,7 +115,7 @@ int main(int count, char **ports) {
             if (fd == listening)
                 accept_all(fd);
             else if (other[fd] && events[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-                pass(fd);
+                pass(fd, events[i].events & EPOLLRDHUP);
         }
     }
 }

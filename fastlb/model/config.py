@@ -8,7 +8,7 @@ from enum import Enum
 
 from fastlb.model.address import Address
 from fastlb.model.errors import ConfigError
-from fastlb.model.limits import WEIGHT_MAX, WEIGHT_MIN, WORKERS_MAX, LimitConfig
+from fastlb.model.limits import WEIGHT_MAX, WEIGHT_MIN, WORKERS_MAX, LimitConfig, check_label
 from fastlb.model.proxied import ProxyProtocol, TrustedProxies
 
 
@@ -112,6 +112,7 @@ class BackendConfig:
     def __post_init__(self) -> None:
         _check("backend.weight", self.weight, WEIGHT_MIN, WEIGHT_MAX)
         _check("backend.max_conns", self.max_conns, 0, 1_000_000)
+        check_label(self.name)
 
     @property
     def label(self) -> str:

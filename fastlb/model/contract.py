@@ -89,7 +89,8 @@ class Engine(Protocol):
 
         `proxy_protocol`: each connection to it begins with a header that names the client, so it
         is closed after its exchange.
-        Raises: ConfigError if the address has a host name, or there are BACKENDS_MAX already.
+        Raises: ConfigError if the address has a host name, the label more than LABEL_MAX_BYTES, or
+        there are BACKENDS_MAX already.
         """
 
     def remove_backend(self, slot: int) -> None:
@@ -98,7 +99,7 @@ class Engine(Protocol):
 
     def publish(self, plan: Plan) -> None:
         """Use `plan` from the next pick on, in every worker. Pooled idle connections of backends
-        that are not in it are closed."""
+        that are not in it are closed. Raises: ConfigError, and nothing changes, for an unknown slot."""
 
     def end_exchanges(self, slot: int, who: str) -> None:
         """End the exchanges that have a connection to a backend, with `who` and the phase as code.

@@ -14,6 +14,8 @@ PLAN_WEIGHT_MAX = 65_535
 PLAN_TABLE_MAX = 65_536
 BACKENDS_MAX = 65_536
 WORKERS_MAX = 64
+# Of the name that access lines have for a backend.
+LABEL_MAX_BYTES = 1024
 # A chunk-size line with its extensions; the size itself is at most 15 hexadecimal digits.
 CHUNK_LINE_MAX_BYTES = 1024
 CHUNK_SIZE_MAX_DIGITS = 15
@@ -25,6 +27,12 @@ RETRY_WINDOW_S = 10
 RETRIES_MIN_PER_S = 3
 # Below it a worker could not hold one request of the longest kind beside a few others.
 BUFFER_WORKER_MIN_BYTES = 1_048_576
+
+
+def check_label(label: str) -> None:
+    """Raise ConfigError for a label that is too long for an access line."""
+    if len(label.encode()) > LABEL_MAX_BYTES:
+        raise ConfigError("backend.name", f"{label[:20]}...", f"at most {LABEL_MAX_BYTES} bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

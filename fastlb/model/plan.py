@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from fastlb.model.errors import ConfigError
-from fastlb.model.limits import PLAN_TABLE_MAX, PLAN_WEIGHT_MAX
+from fastlb.model.limits import BACKENDS_MAX, PLAN_TABLE_MAX, PLAN_WEIGHT_MAX
 
 
 class Pick(str, Enum):
@@ -34,8 +34,8 @@ class PlanEntry:
     max_conns: int = 0
 
     def __post_init__(self) -> None:
-        if self.slot < 0:
-            raise ConfigError("plan.slot", self.slot, "0 or more")
+        if not 0 <= self.slot < BACKENDS_MAX:
+            raise ConfigError("plan.slot", self.slot, f"from 0 to {BACKENDS_MAX - 1}")
         if not 1 <= self.weight <= PLAN_WEIGHT_MAX:
             raise ConfigError("plan.weight", self.weight, f"from 1 to {PLAN_WEIGHT_MAX}")
         if self.max_conns < 0:

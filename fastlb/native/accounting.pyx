@@ -7,7 +7,7 @@ Only what needs escaping beyond ASCII is unusual, and targets cannot hold it.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcpy, memset, strlen
 
 from fastlb.native.linux cimport gmtime_r, tm
@@ -349,7 +349,7 @@ cdef void put_record(line_t* line, const record_t* record, const label_t* label,
 
 cdef enum:
     # Punctuation, keys and numbers, and a target and a method that double when escaped: 930. The
-    # labels come on top.
+    # labels come on top, which have LABEL_MAX_BYTES before they are escaped.
     LINE_MAX_BYTES = 1024
     BATCH_BYTES = 524288
 
@@ -377,26 +377,17 @@ cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint a
     cdef list labels = labels_json if as_json else labels_text
     cdef list batches = []
     cdef label_t label, before
-    cdef size_t room = BATCH_BYTES, want
-    cdef char* grown
     cached.second = -1
     line.at = 0
-    line.text = <char*> malloc(room)
+    line.text = <char*> malloc(BATCH_BYTES)
     try:
         record = <const record_t*> ring_peek(ring) if line.text != NULL else NULL
         while record != NULL:
             label = label_of(labels, record.slot)
             before = label_of(labels, record.slot_before)
-            want = LINE_MAX_BYTES + 2 * label.len + before.len
-            if line.at + want > room:
+            if line.at + LINE_MAX_BYTES + 2 * label.len + before.len > BATCH_BYTES:
                 batches.append(PyBytes_FromStringAndSize(line.text, line.at))
                 line.at = 0
-            if want > room:
-                grown = <char*> realloc(line.text, want)
-                if grown == NULL:
-                    break
-                line.text = grown
-                room = want
             put_record(&line, record, &label, &before, &cached, wall_offset_ns, as_json)
             ring_advance(ring)
             record = <const record_t*> ring_peek(ring)

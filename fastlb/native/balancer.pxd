@@ -70,4 +70,3 @@ cdef waiter_t* balancer_granted(balancer_t* b, uint32_t worker_id) noexcept nogi
 
 cdef class Balancer:
     cdef balancer_t core
-    cdef int slot_check(self, object slot) except -1

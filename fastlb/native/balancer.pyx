@@ -16,7 +16,6 @@ from fastlb.native.types cimport flag_read, flag_write, spin_lock, spin_unlock, 
 from fastlb.model.errors import ConfigError, NoBackendError
 from fastlb.model.plan import Pick, Plan
 
-cdef uint32_t SLOTS_MAX = 1 << 20
 PICKS = {Pick.LEAST_LOADED: PICK_LEAST_LOADED, Pick.CYCLE: PICK_CYCLE, Pick.RANDOM: PICK_RANDOM}
 
 
@@ -380,11 +379,6 @@ cdef class Balancer:
     def __dealloc__(self):
         balancer_free(&self.core)
 
-    cdef int slot_check(self, object slot) except -1:
-        if not 0 <= slot < SLOTS_MAX:
-            raise ConfigError("slot", slot, f"from 0 to {SLOTS_MAX - 1}")
-        return 0
-
     def publish(self, plan: Plan) -> None:
         """Use `plan` from the next pick on. O(n log n), under the lock."""
         cdef uint32_t count = len(plan.entries), table_len = len(plan.table), i, pick = PICKS[plan.pick]
@@ -395,7 +389,6 @@ cdef class Balancer:
             raise MemoryError
         try:
             for i, entry in enumerate(plan.entries):
-                self.slot_check(entry.slot)
                 numbers[i] = entry.slot
                 numbers[count + i] = entry.weight
                 numbers[2 * count + i] = entry.max_conns
@@ -420,19 +413,21 @@ cdef class Balancer:
         Returns: the slot.
         Order:   idle first, then (n + 1) / weight, compared by cross-multiplication.
         Ties:    the backend picked longest ago, identically in both engines.
-        Cost:    O(log n) in backends, no allocation unless something was tried, one short lock.
+        Cost:    O(log n) in backends, one short lock.
         Raises:  NoBackendError if every backend is out, full or tried.
         """
-        cdef int32_t excluded[64]
         cdef uint32_t count = 0, in_flight = 0
         cdef int picked
-        for slot in tried:
-            if count == 64:
-                raise ValueError("at most 64 backends can be excluded")
-            excluded[count] = slot
-            count += 1
-        with nogil:
-            picked = balancer_acquire(&self.core, excluded, count, &in_flight)
+        cdef int32_t* excluded = <int32_t*> PyMem_Malloc((len(tried) + 1) * sizeof(int32_t))
+        if excluded == NULL:
+            raise MemoryError
+        try:
+            for count, slot in enumerate(tried, 1):
+                excluded[count - 1] = slot
+            with nogil:
+                picked = balancer_acquire(&self.core, excluded, count, &in_flight)
+        finally:
+            PyMem_Free(excluded)
         if picked < 0:
             raise NoBackendError("every backend is down, draining, full or tried")
         return picked

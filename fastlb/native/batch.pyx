@@ -45,6 +45,6 @@ cdef uint32_t batch_send(worker_t* worker, uint64_t* handles) noexcept nogil:
 cdef inline connection_t* noted(worker_t* worker, uint64_t handle) noexcept nogil:
     """The connection of a handle, NULL if it is gone or has sent by itself since."""
     cdef connection_t* conn = <connection_t*> slab_at(&worker.connections, <uint32_t> handle)
-    if conn == NULL or conn.generation != <uint32_t> (handle >> 32) or not conn.flags & CONN_BATCHED:
+    if conn.generation != <uint32_t> (handle >> 32) or not conn.flags & CONN_BATCHED:
         return NULL
     return conn

@@ -18,7 +18,7 @@ from fastlb.native.linux cimport (
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_BATCHED, CONN_BROKEN, CONN_EOF, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE, CONN_TCP,
+    CONN_BATCHED, CONN_BROKEN, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE, CONN_TCP,
     CONN_UNSENT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED, ROLE_TCP_CLIENT, SCRATCH_BYTES,
     STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t, counter_add_shared, role_t, step_t,
     worker_t,
@@ -100,7 +100,6 @@ cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) n
                 counter_add_shared(&conn.backend.bytes_in, <uint64_t> n)
             return n
         if n == 0:
-            conn.flags |= CONN_EOF
             conn.flags &= ~CONN_READABLE
             return 0
         if errno == EINTR:

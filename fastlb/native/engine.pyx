@@ -41,7 +41,7 @@ from fastlb.model.errors import ConfigError, StartError
 from fastlb.model.events import Event, EventKind
 from fastlb.model.handshake import HANDSHAKE_S, NO_SYN_PROGRAM
 from fastlb.model.ledger import BackendCounts, Holdings, Ledger, Verification
-from fastlb.model.limits import BACKENDS_MAX
+from fastlb.model.limits import BACKENDS_MAX, check_label
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
 
@@ -349,6 +349,7 @@ cdef class NativeEngine:
         cdef uint32_t slot
         cdef backend_t* backend
         cdef bytes host_line
+        check_label(label)
         if address in self.slots:
             slot = self.slots[address]
             self.backend(slot).known = True
@@ -356,7 +357,7 @@ cdef class NativeEngine:
             self.set_label(slot, label)
             return slot
         if self.backend_count == BACKENDS_MAX:
-            raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX} addresses")
+            raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX}")
         backend = <backend_t*> calloc(1, sizeof(backend_t))
         if backend == NULL:
             raise MemoryError
@@ -387,7 +388,7 @@ cdef class NativeEngine:
 
     cdef backend_t* backend(self, uint32_t slot) except NULL:
         if slot >= self.backend_count:
-            raise ConfigError("slot", slot, "of a known backend")
+            raise ConfigError("plan.slot", slot, "that of a backend")
         return self.backends[slot // BACKENDS_CHUNK][slot % BACKENDS_CHUNK]
 
     cdef set_label(self, uint32_t slot, label):
@@ -441,6 +442,8 @@ cdef class NativeEngine:
         """Use `plan` from the next pick on, in every worker."""
         cdef int worker_id
         eligible = {entry.slot for entry in plan.entries}
+        for slot in eligible:
+            self.backend(slot)
         for slot in eligible:
             flag_write(&self.backend(slot).eligible, 1)
         flag_write(&self.retry_after_s, plan.retry_after_s)

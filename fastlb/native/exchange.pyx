@@ -292,9 +292,8 @@ cdef void exchange_later(worker_t* worker, exchange_t* exchange) noexcept nogil:
 
 
 cdef exchange_t* exchange_next_ready(worker_t* worker) noexcept nogil:
+    """The first of the list, which must not be empty."""
     cdef exchange_t* exchange = worker.ready_head
-    if exchange == NULL:
-        return NULL
     worker.ready_head = exchange.ready_next
     if worker.ready_head == NULL:
         worker.ready_tail = NULL

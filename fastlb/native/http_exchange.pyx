@@ -386,6 +386,8 @@ cdef void response_receive(worker_t* worker, exchange_t* exchange) noexcept nogi
         room -= 1
         outcome = head_receive(worker, upstream, True, &found)
         if outcome == HEAD_MORE:
+            if upstream.inbox != NULL:
+                response_begun(worker, exchange)
             return
         if outcome == HEAD_EOF or outcome == HEAD_LOST:
             upstream_lost(worker, exchange)
@@ -404,6 +406,13 @@ cdef void response_receive(worker_t* worker, exchange_t* exchange) noexcept nogi
             return
         if not interim_pass(worker, exchange, &found):
             return
+        response_begun(worker, exchange)
+
+
+cdef inline void response_begun(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Bytes of a response are here: from now on it may be silent for as long as a response may."""
+    if exchange.request.source_done:
+        timer_arm(worker, exchange.upstream, TIMER_TUNNEL)
 
 
 cdef void response_invalid(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -456,7 +465,7 @@ cdef bint interim_flush(worker_t* worker, exchange_t* exchange) noexcept nogil:
         return False
     if exchange.request.source_done and (client.outbox == NULL or buffer_length(client.outbox) != before):
         timer_cancel(worker, client)
-        timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
+        response_begun(worker, exchange)
     return True
 
 
@@ -684,9 +693,9 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
                    exchange_phase_letter(exchange))
     elif interim_refused(exchange):                  # the client does not take an interim response
         http_abort(worker, exchange, c'c', exchange_phase_letter(exchange))
-    elif timer_class == TIMER_TUNNEL:                # the backend does not read the request
+    elif timer_class == TIMER_TUNNEL:                # the backend does not read, or does not go on
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
-        http_reply(worker, exchange, 504, c's', c'D')
+        http_reply(worker, exchange, 504, c's', exchange_phase_letter(exchange))
     else:
         http_reply(worker, exchange, 408, c'c', c'D')
 

@@ -5,9 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
 
-from fastlb.native.buffer cimport (
-    BUFFER_WHOLE_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
-)
+from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_length
 from fastlb.native.connection cimport connection_receive
 from fastlb.native.http1 cimport (
     FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_FORWARDED, FIELD_HOP, FIELD_HOST,
@@ -75,9 +73,7 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
             if outcome != HEAD_MORE:
                 return outcome
         if not buffer_append(worker, &conn.inbox, worker.scratch, <size_t> n):
-            if conn.inbox == NULL or buffer_length(conn.inbox) + n <= BUFFER_WHOLE_BYTES:
-                return 503
-            return 502 if is_response else 431
+            return 503                               # the limits of a head leave room for one read
         outcome = inbox_parse(conn, head, &limits, found)
         if outcome != HEAD_MORE:
             return outcome

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, strlen
 
 from fastlb.native.http1 cimport (
-    FIELD_MAX_FORWARDS, FIELD_OTHER, METHOD_OPTIONS, METHOD_TRACE, field_t, head_t,
+    FIELD_MAX_FORWARDS, FIELD_OTHER, METHOD_TRACE, field_t, head_t,
 )
 
 
@@ -20,8 +20,6 @@ cdef int64_t max_forwards_read(head_t* head, const uint8_t* text) noexcept nogil
     cdef field_t* field
     cdef int64_t value = FORWARDS_NONE
     cdef uint32_t i, seen = 0
-    if head.method != METHOD_OPTIONS and head.method != METHOD_TRACE:
-        return FORWARDS_NONE
     for i in range(head.field_count):
         field = &head.fields[i]
         if field.id == FIELD_MAX_FORWARDS:

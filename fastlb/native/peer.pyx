@@ -128,12 +128,10 @@ cdef bint own_end(connection_t* conn, ends_t* ends) noexcept nogil:
     cdef uint8_t* octets = <uint8_t*> &v6.sin6_addr
     if getsockname(conn.fd, <sockaddr*> &address, &len) != 0:
         return False
-    if address.ss_family == AF_INET and ends.family == AF_INET:
+    if address.ss_family == AF_INET:
         ends.target_port = ntohs(v4.sin_port)
         memcpy(ends.target, &v4.sin_addr, 4)
         return True
-    if address.ss_family != AF_INET6:
-        return False
     ends.target_port = ntohs(v6.sin6_port)
     if ends.family == AF_INET:
         memcpy(ends.target, octets + MAPPED_BYTES, 4)

@@ -16,7 +16,7 @@ from fastlb.native.linux cimport (
     pipe2, read, call_splice,
 )
 from fastlb.native.types cimport (
-    CONN_BATCHED, CONN_EOF, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
+    CONN_BATCHED, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
     PIPES_MAX, SCRATCH_BYTES, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN, STEP_BLOCKED,
     STEP_EOF, STEP_FAILED, connection_t, counter_add, counter_add_shared, half_t, step_t, worker_t,
 )
@@ -91,8 +91,6 @@ cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil:
         if half.source.inbox != NULL:
             step = inbox_take(worker, half)
         elif not half.source.flags & CONN_READABLE:
-            if half.source.flags & CONN_EOF:
-                return source_ended(worker, half)
             step = STEP_BLOCKED
         elif splice_wanted(half):
             step = pipe_fill(worker, half)
@@ -307,7 +305,6 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
                 half.full_reads = half.small_reads = 0
         return STEP_AGAIN
     if n == 0:
-        half.source.flags |= CONN_EOF
         half.source.flags &= ~CONN_READABLE
         return source_ended(worker, half)
     if errno == EAGAIN:

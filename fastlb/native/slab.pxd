@@ -23,11 +23,8 @@ cdef inline void slab_init(slab_t* slab, uint32_t object_bytes) noexcept nogil:
 
 
 cdef inline void* slab_at(slab_t* slab, uint32_t index) noexcept nogil:
-    """The object at `index`, free or not; NULL past the end."""
-    cdef uint32_t chunk = index // SLAB_CHUNK
-    if chunk >= slab.chunk_count:
-        return NULL
-    return slab.chunks[chunk] + <size_t> (index % SLAB_CHUNK) * slab.object_bytes
+    """The object at `index`, free or not. An index that was once taken stays valid."""
+    return slab.chunks[index // SLAB_CHUNK] + <size_t> (index % SLAB_CHUNK) * slab.object_bytes
 
 
 cdef inline bint slab_grow(slab_t* slab) noexcept nogil:

@@ -61,17 +61,16 @@ ctypedef enum role_t:
 cdef enum:
     CONN_READABLE = 1        # recv may find something
     CONN_HANGUP = 2          # epoll reported a FIN: read on until recv returns 0
-    CONN_EOF = 4             # recv returned 0
-    CONN_BROKEN = 8          # epoll reported an error or a full hang-up
-    CONN_CONNECTING = 16
-    CONN_REUSED = 32         # came out of the pool of idle upstream connections
-    CONN_NODELAY = 64        # TCP_NODELAY is set, or needs not be
-    CONN_SENT_ONCE = 128
-    CONN_IDLE = 256          # in the pool of idle upstream connections
-    CONN_TCP = 512           # not a UNIX socket
-    CONN_TRUSTED = 1024      # what this client says about others is believed
-    CONN_BATCHED = 2048      # its outbox is sent at the end of the turn
-    CONN_UNSENT = 4096       # the kernel has taken nothing of its outbox yet
+    CONN_BROKEN = 4          # epoll reported an error or a full hang-up
+    CONN_CONNECTING = 8
+    CONN_REUSED = 16         # came out of the pool of idle upstream connections
+    CONN_NODELAY = 32        # TCP_NODELAY is set, or needs not be
+    CONN_SENT_ONCE = 64
+    CONN_IDLE = 128          # in the pool of idle upstream connections
+    CONN_TCP = 256           # not a UNIX socket
+    CONN_TRUSTED = 512       # what this client says about others is believed
+    CONN_BATCHED = 1024      # its outbox is sent at the end of the turn
+    CONN_UNSENT = 2048       # the kernel has taken nothing of its outbox yet
 
 # Time-out classes: all members of a class wait equally long.
 cdef enum:

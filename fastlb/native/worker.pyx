@@ -145,8 +145,7 @@ cdef int wait_ms(worker_t* worker) noexcept nogil:
     deadline = timer_next_ns(worker)
     if deadline == 0:
         return -1
-    if deadline <= worker.now_ns:
-        return 0
+    # What was over in the last turn has expired, so `deadline` lies ahead of its clock.
     return <int> min((deadline - worker.now_ns) // 1_000_000 + 1, <uint64_t> 60_000)
 
 
@@ -161,7 +160,7 @@ cdef void dispatch(worker_t* worker, uint64_t handle, uint32_t events) noexcept 
         take_grants(worker)
         return
     conn = <connection_t*> slab_at(&worker.connections, <uint32_t> handle)
-    if conn == NULL or conn.generation != <uint32_t> (handle >> 32):
+    if conn.generation != <uint32_t> (handle >> 32):
         return
     if conn.role == ROLE_HTTP_CLIENT:
         http_client_event(worker, conn, events)
@@ -224,13 +223,9 @@ cdef void expire(worker_t* worker) noexcept nogil:
 cdef void resume(worker_t* worker) noexcept nogil:
     """What used up its budget in this turn goes on in this one, once each."""
     cdef exchange_t* last = worker.ready_tail
-    cdef exchange_t* exchange
-    cdef bint done = last == NULL
-    while not done:
-        exchange = exchange_next_ready(worker)
-        if exchange == NULL:
-            return
-        done = exchange == last
+    cdef exchange_t* exchange = NULL
+    while exchange != last:
+        exchange = exchange_next_ready(worker)       # none of them ends another
         if exchange.flags & X_HTTP:
             http_resume(worker, exchange)
         else:

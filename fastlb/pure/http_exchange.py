@@ -36,6 +36,7 @@ class HttpExchange(Answering):
 
     __slots__ = (
         "_complete",
+        "_begun",
         "_finished",
         "_head",
         "_keep",
@@ -50,6 +51,7 @@ class HttpExchange(Answering):
         super().__init__(worker, client, request, record)
         self._resent = False
         self._received = False  # any byte of a response
+        self._begun = False  # and any since the request has ended
         self._head = b""  # the beginning of a response head, and heads that had to wait
         self._read_on_later: asyncio.Handle | None = None
         self._response_body: ResponseBody | None = None
@@ -87,6 +89,8 @@ class HttpExchange(Answering):
             self._bad_body(refused.status)
             return b""
         self.record.bytes_in += len(data) - len(rest)
+        if whole and self._response is None:
+            self._begun = False
         if piece:
             self._pass_on(piece)
         if self._finished and whole:
@@ -203,6 +207,7 @@ class HttpExchange(Answering):
 
     def upstream_data(self, data: bytes) -> None:
         """Pass a response on, piece by piece."""
+        self._begun = True
         if not self._received:
             self._received = True
             self._body.forget()
@@ -472,7 +477,7 @@ class HttpExchange(Answering):
         self._client.mark()
         if self._upstream is not None:
             self._upstream.mark()
-        if self._received:
+        if self._begun:
             deadline.set(timeouts.tunnel_s)
         elif not self._body.done:
             if not self._client.paused:

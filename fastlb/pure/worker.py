@@ -9,7 +9,7 @@ from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import EventKind
-from fastlb.model.limits import BACKENDS_MAX
+from fastlb.model.limits import BACKENDS_MAX, check_label
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
 from fastlb.pure.accounting import Accounts, Record
@@ -73,6 +73,7 @@ class Worker:
         """See Engine.add_backend."""
         if not address.is_numeric:
             raise ConfigError("backend.address", str(address), "numeric or a UNIX socket")
+        check_label(label)
         for backend in self.backends.values():
             if backend.address == address:
                 backend.removed = False
@@ -80,7 +81,7 @@ class Worker:
                 backend.begin_with(proxy_protocol)
                 return backend.slot
         if len(self.backends) >= BACKENDS_MAX:
-            raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX} backends")
+            raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX}")
         slot = next(n for n in range(BACKENDS_MAX) if n not in self.backends)
         backend = Backend(self.loop, slot, address, label, self.timeouts.upstream_idle_s)
         backend.begin_with(proxy_protocol)
@@ -104,8 +105,11 @@ class Worker:
 
     def publish(self, plan: Plan) -> None:
         """See Engine.publish."""
-        self.plan = plan
         named = {entry.slot for entry in plan.entries}
+        for slot in named:
+            if slot not in self.backends:
+                raise ConfigError("plan.slot", slot, "that of a backend")
+        self.plan = plan
         for slot, backend in self.backends.items():
             backend.pooling = slot in named
             if not backend.pooling:

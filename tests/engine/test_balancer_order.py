@@ -3,6 +3,7 @@
 import pytest
 
 from fastlb.model.errors import ConfigError, NoBackendError
+from fastlb.model.plan import Plan, PlanEntry
 from support import broken_heap
 
 
@@ -282,6 +283,16 @@ def test_broken_order_is_found(engine, what):
 
     with pytest.raises(AssertionError):
         heap.verify()
+
+
+def test_any_number_of_backends_can_be_excluded(engine):
+    """A program may have tried more of them than an engine ever does."""
+    balancer = engine.Balancer(1)
+    balancer.publish(Plan(entries=tuple(PlanEntry(slot) for slot in range(200))))
+
+    assert balancer.acquire(range(199)) == 199
+    with pytest.raises(NoBackendError):
+        balancer.acquire(range(200))
 
 
 def test_churn_needs_somebody_to_pick(engine):

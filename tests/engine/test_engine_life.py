@@ -1,6 +1,7 @@
 """The life of an engine: start, listeners, membership, drain, stop."""
 
 import asyncio
+import importlib
 import os
 import socket
 import threading
@@ -651,3 +652,26 @@ def test_drain_gives_up_on_who_waits_for_room(balance, backend):
     assert 0.5 < time.monotonic() - started < 5
     running.stop()
     assert held.ending() == "rst"
+
+
+def test_plan_with_a_slot_that_nobody_has_changes_nothing(balance, backend):
+    """A pick of it would have nowhere to go."""
+    running = balance(backend(answering(OK)))
+    with pytest.raises(ConfigError, match=r"plan.slot: 1 is not that of a backend"):
+        running.publish(Plan(entries=(PlanEntry(running.slots[0]), PlanEntry(1))))
+    client = running.connect()
+    client.send(GET)
+
+    assert client.response().status == 200
+
+
+def test_number_of_backends_has_a_limit(engine, balance, backend, monkeypatch):
+    """A slot each; one that is known needs no other."""
+    room = {"native": "fastlb.native.engine", "pure": "fastlb.pure.worker"}[engine.name]
+    monkeypatch.setattr(importlib.import_module(room), "BACKENDS_MAX", 2)
+    first, second, third = (backend(answering(OK)) for _ in range(3))
+    running = balance(first, second)
+    with pytest.raises(ConfigError, match="is not one of at most 2"):
+        running.add(third)
+
+    assert [running.add(first), running.add(second)] == running.slots

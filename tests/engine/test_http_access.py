@@ -7,7 +7,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fastlb.model.config import LogFormat
+from fastlb.model.errors import ConfigError
 from fastlb.model.ledger import ACCESS_FIELDS
+from fastlb.model.limits import LABEL_MAX_BYTES
 from support.backend import OK, answering, refused_address, silent
 from support.waiting import wait_until
 
@@ -263,12 +265,14 @@ def test_ledger_counts_bytes_and_statuses(balance, backend):
     assert counts.bytes_in == len(OK) + len(OK.replace(b"200 OK", b"404 Not Found"))
 
 
-def test_label_of_any_length_is_written_whole(balance, backend):
+def test_label_is_written_whole_or_refused(balance, backend):
     """Names are the user's; a long one must neither be lost nor spoil the lines around it."""
     started = backend(answering(OK))
     running = balance(started)
-    label = 'n"' * 400_000
+    label = 'n"' * (LABEL_MAX_BYTES // 2)
     running.add(started, label)
+    with pytest.raises(ConfigError, match=f"is not at most {LABEL_MAX_BYTES} bytes"):
+        running.add(started, label + "n")
     client = running.connect()
     for _ in range(3):
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -1,7 +1,10 @@
 """Time-outs of HTTP mode: what each answers, what it logs, and what it does not count as idle."""
 
 import threading
+import time
 from dataclasses import replace
+
+import pytest
 
 from fastlb.model.events import EventKind
 from support.backend import OK, answering, gated, silent
@@ -98,6 +101,69 @@ def test_response_time_ends_with_the_first_byte(balance, backend):
     gate.set()
 
     assert client.exactly(1) == b"k"
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 2", b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 2"])
+def test_response_time_ends_with_the_first_byte_of_a_head(balance, backend, first):
+    """Of an interim one, too: the backend is at work."""
+    gate = threading.Event()
+
+    def script(link):
+        link.request()
+        link.send(first)
+        assert gate.wait(5)
+        link.send(OK[len(b"HTTP/1.1 2") :])
+
+    client = balance(backend(script), timeouts=replace(PATIENT, response_s=0.2)).connect()
+    client.send(GET)
+    assert not gate.wait(0.6)  # longer than the time-out, which must not strike now
+    gate.set()
+    answer = client.response()
+    while answer.status == 103:
+        answer = client.response()
+
+    assert (answer.status, answer.body) == (200, b"ok")
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 2", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+@pytest.mark.parametrize("response_s", [None, 0.2])
+def test_head_that_stalls_is_504_after_the_time_of_a_response(balance, backend, first, response_s):
+    """Also without a time for the first byte: what was begun must go on."""
+
+    def script(link):
+        link.request()
+        link.send(first)
+        link.rest()
+
+    times = replace(PATIENT, response_s=response_s, tunnel_s=0.5)
+    running = balance(backend(script), timeouts=times)
+    client = running.connect()
+    began_s = time.monotonic()
+    client.send(GET)
+    answer = client.response()
+    while answer.status == 103:
+        answer = client.response()
+
+    assert (answer.status, running.line()["code"]) == (504, "sH")
+    assert time.monotonic() - began_s >= 0.5
+
+
+def test_response_time_begins_behind_a_body_that_waited_for_100(balance, backend):
+    """The leave to send it is no part of the answer to it."""
+
+    def script(link):
+        link.until(b"\r\n\r\n")
+        link.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        link.rest()
+
+    running = balance(backend(script), timeouts=replace(PATIENT, response_s=0.2))
+    client = running.connect()
+    client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+    assert client.response().status == 100
+    client.send(b"123", b"45")
+
+    assert client.response().status == 504
+    assert running.line()["code"] == "sH"
 
 
 def test_waiting_for_a_response_is_not_idling(balance, backend):
