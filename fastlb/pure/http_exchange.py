@@ -35,8 +35,8 @@ class HttpExchange(Answering):
     """One request of an HTTP client."""
 
     __slots__ = (
-        "_complete",
         "_begun",
+        "_complete",
         "_finished",
         "_head",
         "_keep",
