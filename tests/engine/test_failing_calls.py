@@ -6,7 +6,16 @@ import errno
 import pytest
 
 from fastlb.model.proxied import ProxyProtocol
-from support.talks import converse, crowd, engines_with, long_answers, name_fault, serve, uploads
+from support.talks import (
+    converse,
+    crowd,
+    engines_with,
+    long_answers,
+    name_fault,
+    serve,
+    serve_announced,
+    uploads,
+)
 
 # Name, errno, and how often in a row. These change nothing that anybody sees: the call is made
 # again, or the engine does without.
@@ -93,10 +102,3 @@ def test_failure_before_a_fresh_connection_is_announced_costs_no_more(
     backends = (backend(serve_announced), refused, backend(serve_announced))
     for running, _ in engines_with(balance, backends, failing, fault, proxy_protocol=ProxyProtocol.V2):
         assert converse(running) == []
-
-
-def serve_announced(link):
-    """Serve behind a PROXY header, version 2."""
-    link.exactly(14)
-    link.exactly(int.from_bytes(link.exactly(2), "big"))
-    serve(link)

@@ -45,6 +45,13 @@ def serve(link):
             link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
 
+def serve_announced(link):
+    """Serve behind a PROXY header, version 2."""
+    link.exactly(14)
+    link.exactly(int.from_bytes(link.exactly(2), "big"))
+    serve(link)
+
+
 def get(target, fields=b""):
     """A request without a body."""
     return b"GET /" + target + b" HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n"
