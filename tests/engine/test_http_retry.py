@@ -253,6 +253,65 @@ def test_retry_that_fails_is_not_retried(balance, backend):
     assert seen == [0, 0, 1]
 
 
+def leaving(started):
+    """Serve one request on each connection; at the second stop listening, and break."""
+
+    def script(link):
+        link.request()
+        link.send(OK)
+        link.request()
+        started[0].refuse()
+
+    return script
+
+
+def gone_after_one(backend, path):
+    """A backend whose kept connection breaks at the second request, when it does not listen any more."""
+    started = []
+    started.append(backend(leaving(started), path=path))
+    return started[0]
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_stale_connection_to_a_backend_that_has_gone_leads_to_another(balance, backend, tmp_path, unix):
+    """There is no fresh connection to it; a UNIX socket says so at once, TCP a little later."""
+    gate = threading.Event()
+
+    def script(link):
+        while request := link.request():
+            assert b"/hold" not in request.start or gate.wait(8)
+            link.send(OK)
+
+    other = backend(script)
+    gone = gone_after_one(backend, str(tmp_path / "backend") if unix else "")
+    running = balance(gone, other, workers=1)
+    running.keep_only(1)
+    busy = running.connect()
+    busy.send(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+    running.wait_in_flight(1, 1)
+    running.keep_only(0, 1)  # the first one has less to do
+    client = running.connect()
+
+    assert [ask(client).status for _ in range(2)] == [200, 200]
+    line = running.lines(2)[1]
+    assert (line["tries"], line["backend"], line["code"]) == (3, other.label, "--")
+    gate.set()
+    assert busy.response().status == 200
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_stale_connection_to_the_only_backend_that_has_gone_is_502(balance, backend, tmp_path, unix):
+    """Its connect is refused: code SC, and the client's connection stays."""
+    running = balance(gone_after_one(backend, str(tmp_path / "backend") if unix else ""), workers=1)
+    client = running.connect()
+
+    assert [ask(client).status for _ in range(2)] == [200, 502]
+    line = running.lines(2)[1]
+    assert (line["tries"], line["code"]) == (2, "SC")
+    running.wait_event(EventKind.CONNECT_FAILED)
+    assert ask(client).status == 502
+
+
 def test_connection_closed_by_the_backend_while_idle_is_not_used(balance, backend):
     """What is seen in time costs no retry, and POST is safe too."""
 
@@ -471,3 +530,36 @@ def test_retry_waits_for_a_backend_that_is_full(balance, backend, refused):
     assert second.response().status == 200
     line = max(running.lines(2), key=lambda line: line["tries"])
     assert (line["tries"], line["backend"], line["code"]) == (2, busy.label, "--")
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_grant_of_a_backend_that_refuses_leads_to_another(balance, backend, tmp_path, unix):
+    """Room at a backend that has gone meanwhile is none; the request goes on to wait for the other."""
+    gates = [threading.Event(), threading.Event()]
+
+    def script(number):
+        def held(link):
+            while link.request() is not None:
+                assert gates[number].wait(8)
+                link.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+
+        return held
+
+    first = backend(script(0), path=str(tmp_path / "backend") if unix else "")
+    other = backend(script(1))
+    running = balance(first, other, max_conns=[1, 1])
+    clients = [running.connect() for _ in range(3)]
+    for number in range(2):
+        clients[number].send(GET)
+        running.wait_in_flight(1, number)
+    clients[2].send(GET)
+    wait_until(lambda: running.ledger().queued == 1, "one in the queue")
+    first.refuse()
+    gates[0].set()
+    assert clients[0].response().status == 200
+    running.wait_event(EventKind.CONNECT_FAILED)
+    gates[1].set()
+
+    assert [client.response().status for client in clients[1:]] == [200, 200]
+    line = max(running.lines(3), key=lambda line: line["tries"])
+    assert (line["tries"], line["backend"], line["code"]) == (2, other.label, "--")

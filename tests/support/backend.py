@@ -78,6 +78,10 @@ class Backend:
         wait_until(lambda: len(self.links) > number, f"connection {number} to {self.label}")
         return self.links[number]
 
+    def refuse(self) -> None:
+        """Stop listening; the connections there are go on."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Stop listening, end every connection, join every thread, raise what a script raised."""
         with _quiet():
