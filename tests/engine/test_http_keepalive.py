@@ -242,3 +242,18 @@ def test_idle_keep_alive_connection_counts_nothing(balance, backend):
     running.wait_in_flight(0)
 
     assert running.verify().connections == 2
+
+
+@pytest.mark.parametrize("status", [502, 503])
+def test_own_answer_to_1_0_says_that_the_connection_stays(balance, backend, refused, status):
+    """A 1.0 client that has asked for it does not know otherwise (RFC 9112 9.3)."""
+    running = balance(refused, backend(answering(OK)))
+    request = b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
+    running.keep_only(*([0] if status == 502 else []))
+    client = running.connect()
+    answer = ask(client, request)
+
+    assert (answer.status, answer.value(b"Connection")) == (status, b"keep-alive")
+    running.keep_only(1)
+    assert ask(client, request).body == b"ok"
+    assert running.ledger().accepted == 1
