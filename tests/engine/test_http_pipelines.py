@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fastlb.model.plan import Plan
-from support.backend import OK, answering
+from support.backend import OK, answering, recording
 from support.balance import PATIENT
 from support.wire import TruncatedError
 
@@ -186,3 +186,25 @@ def test_time_out_in_a_pipeline_is_one_answer_of_many(balance, backend):
     slow.set()
 
     assert statuses == [200, 504, 200]
+
+
+def test_request_whose_pieces_come_with_the_ones_before_is_read_whole(balance, backend):
+    """The second leaves room behind and before the half of the third that came with it: what comes
+    later fits only if that is moved. The answers tell when a piece has been taken."""
+    seen = []
+    client = balance(backend(recording(seen))).connect()
+    requests = []
+    for number in range(4):
+        padding = b"".join(b"%d.%03d " % (number, at) for at in range(150))
+        requests.append(b"GET /%d HTTP/1.1\r\nHost: a\r\nX-Padding: %b\r\n\r\n" % (number, padding[:899]))
+    stream = b"".join(requests)
+    ends = [len(b"".join(requests[:count])) for count in range(1, 5)]
+    sent = 0
+    for upto in (ends[0] + 450, ends[1] + 450, ends[2] + 100, ends[3]):
+        client.send(stream[sent:upto])
+        sent = upto
+        assert client.response().body == b"ok"
+
+    assert [head.split(b" ")[1] for head in seen] == [b"/0", b"/1", b"/2", b"/3"]
+    for head, request in zip(seen, requests, strict=True):
+        assert request.split(b"X-Padding: ")[1].split(b"\r\n")[0] in head
