@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from support.backend import OK, answering
+from support.backend import OK, answering, recording
 from support.chunks import BAD_CHUNKS
 from support.waiting import PATIENCE_S, wait_until
 from support.wire import TruncatedError
@@ -162,6 +162,42 @@ def test_bad_chunk_framing_of_a_response_is_visible(balance, backend, why):
     except TruncatedError as cut:
         assert not cut.got.endswith(b"0\r\n\r\n")
     running.wait_in_flight(0)
+
+
+def test_bad_chunk_behind_the_second_half_of_a_head_is_visible(balance, backend):
+    """The interim response tells when the first half has been taken. Code PD, and the cut is seen."""
+    taken = threading.Event()
+
+    def script(link):
+        link.request()
+        link.send(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-")
+        assert taken.wait(8)
+        link.send(b"Encoding: chunked\r\n\r\nx\r\n")
+        link.rest()
+
+    running = balance(backend(script))
+    client = running.connect()
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.response_head().status == 103
+    taken.set()
+
+    with pytest.raises(TruncatedError):  # the head may have come, or not
+        client.response()
+    assert (running.line()["status"], running.line()["code"]) == (200, "PD")
+
+
+def test_bad_chunk_behind_the_second_half_of_a_request_head_is_refused(balance, backend):
+    """No backend hears of it. The answer to the request before tells when the first half was taken."""
+    seen = []
+    running = balance(backend(recording(seen)))
+    client = running.connect()
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nTransfer-")
+    assert client.response().status == 200
+    client.send(b"Encoding: chunked\r\n\r\nx\r\n")
+
+    assert client.response().status == 400
+    assert len(seen) == 1
+    assert running.lines(2)[1]["code"] == "PR"
 
 
 def test_space_before_the_colon_of_a_response_is_not_passed_on(balance, backend):
