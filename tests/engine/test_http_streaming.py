@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from fastlb.model.config import Mode
 from support.balance import PATIENT
 from support.leaks import resident_bytes
 from support.waiting import wait_until
@@ -226,3 +227,43 @@ def test_response_under_way_without_progress_ends_after_its_time(balance, backen
     assert client.ending() in ("rst", "fin")
     running.wait_in_flight(0)
     assert running.line()["code"] == "sD"
+
+
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked\r\n", b""])
+def test_small_pieces_that_find_no_room_arrive_later_and_whole(balance, backend, framing):
+    """Each is taken before the next is sent, so the kernel refuses one from its first byte."""
+    pieces = [random.Random(number).randbytes(100) for number in range(3000)]
+
+    def script(link):
+        link.request()
+        link.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + framing + b"\r\n")
+        sent = received()
+        for piece in pieces:
+            link.send(b"64\r\n%b\r\n" % piece if framing else piece)
+            sent += 100
+            if not stuck.is_set() and not within(0.2, lambda sent=sent: received() >= sent):
+                stuck.set()
+        link.send(b"0\r\n\r\n" if framing else b"")
+
+    def received():
+        return running.ledger().backends[0].bytes_in
+
+    stuck = threading.Event()
+    running = balance(backend(script))
+    client = running.connect(
+        running.open_listener(Mode.HTTP, send_buffer_bytes=4096), receive_buffer_bytes=4096
+    )
+    client.send(GET)
+    assert stuck.wait(8)
+
+    assert client.response().body == b"".join(pieces)
+    running.wait_idle()
+    assert running.line()["code"] == "--"
+
+
+def within(seconds, condition):
+    """True if it comes true in that time."""
+    try:
+        return wait_until(condition, timeout_s=seconds)
+    except AssertionError:
+        return False
