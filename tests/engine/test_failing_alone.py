@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
 from fastlb.model.proxied import ProxyProtocol
 from support.backend import OK, Link, echo
@@ -35,6 +36,7 @@ FAULTS_OF_MEMORY = FAULTS[:2]
 # A slab has room for 128 connections.
 MULTITUDE = 140
 KEPT_BYTES = 60_000
+FIRST_WORDS = b"first" * 1000
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 # From a backend that says no more after it, and reads no more.
 LAST = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -108,20 +110,22 @@ def half_a_head(running):
 
 
 def eager(link):
-    """The first words in a tunnel come with the head that opens it."""
+    """The first words in a tunnel come with the head that opens it. Both are long."""
     link.request()
-    link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nfirst")
+    head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\nX-Long: "
+    link.send(head + b"x" * 10_000 + b"\r\n\r\n" + FIRST_WORDS)
     echo(link)
 
 
 def eager_tunnel(running):
-    """A tunnel whose backend speaks first."""
-    client = running.connect()
+    """A tunnel whose backend speaks first, with more than the client's small sockets hold."""
+    port = running.open_listener(Mode.HTTP, send_buffer_bytes=4096)
+    client = running.connect(port, receive_buffer_bytes=4096)
     client.send(get(b"", b"Connection: Upgrade\r\nUpgrade: x\r\n"))
     message = client.response_head()
     if message.status != 101:
         raise BrokenError
-    assert client.exactly(5) == b"first"
+    assert client.exactly(len(FIRST_WORDS)) == FIRST_WORDS
     client.send(b"last")
     assert client.exactly(4) == b"last"
     client.shut()
