@@ -491,6 +491,20 @@ def test_control_plane_hears_of_failures_at_once(balance, refused):
     assert time.monotonic() - started_s < 0.5  # in batches: a second
 
 
+def test_news_of_failures_that_nobody_takes_are_no_burden(balance, refused):
+    """There is room for some; the count of failures in a row goes on, and the next news tells it."""
+    running = balance(refused)
+    client = running.connect()
+    for _ in range(15):
+        client.send(GET * 100)
+        assert [client.response().status for _ in range(100)] == [502] * 100
+    seen = running.wait_event(EventKind.CONNECT_FAILED, 1000)
+    assert [event.in_a_row for event in seen] == list(range(1, len(seen) + 1))
+
+    assert ask(client).status == 502
+    assert running.wait_event(EventKind.CONNECT_FAILED, len(seen) + 1)[-1].in_a_row == 1501
+
+
 def test_no_backend_is_503_and_says_when_to_come_back(balance, backend):
     """All down: the client is told, and the connection stays."""
     running = balance(backend(answering(OK)))
