@@ -169,6 +169,31 @@ def test_clients_that_wait_for_room_are_served_in_a_drain(balance, backend, loop
     assert drained.result(8) is True
 
 
+def test_clients_that_wait_when_the_listener_may_close_are_served_as_others_leave(
+    balance, backend, loop_thread
+):
+    """The drain has taken from the queue what it had room for, which is nobody; it must look again."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)), limits=LimitConfig(connections=2))
+    held, idle = running.connect(), running.connect()
+    held.send(CLOSING_GET)
+    running.wait_in_flight(1)
+    wait_until(lambda: running.ledger().clients == 2, "the limit")
+    waiting = [running.connect() for _ in range(3)]
+    for client in waiting:
+        client.send(CLOSING_GET)
+    drained = begin_drain(running, loop_thread, 8)
+    assert idle.ending() == "fin"  # idle connections close when the queue has been looked at
+    assert not drained.done()
+    idle.close()
+    gate.set()
+
+    for client in (held, *waiting):
+        assert client.response().body == b"ok"
+        client.close()
+    assert drained.result(8) is True
+
+
 def test_open_sessions_hold_a_drain_until_its_time_is_over(balance, backend):
     """TCP sessions know no last answer."""
     running = balance(backend(echo), mode=Mode.TCP)

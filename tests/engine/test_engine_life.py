@@ -18,6 +18,7 @@ from fastlb.model.ledger import Holdings
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Plan, PlanEntry
 from support.backend import OK, answering, echo, gated, silent
+from support.balance import listen_socket
 from support.descriptors import NoMoreDescriptors
 from support.leaks import open_fds, thread_count
 from support.waiting import wait_until
@@ -498,6 +499,30 @@ def test_listener_without_descriptors_is_refused(balance, backend, loop_thread, 
             loop_thread.call(lambda: running.engine.open_listener(sock, Mode.HTTP))
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_listener_that_gets_an_accept_queue_for_one_worker_only_is_refused(
+    engine, balance, backend, loop_thread, family, tmp_path
+):
+    """Half a listener would lose the clients of the other half; the queue that there was is closed."""
+    if engine.name == "pure":
+        pytest.skip("the pure engine has one accept queue")
+    running = balance(backend(answering(OK)), workers=2)
+    with socket.socket(family) as sock:
+        if family == socket.AF_INET:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "fastlb.sock"))
+        sock.listen()
+        sock.setblocking(False)
+        fds = open_fds()
+        with NoMoreDescriptors(spare=1), pytest.raises(StartError, match=r"no accept queue for .*: Too many"):
+            loop_thread.call(lambda: running.engine.open_listener(sock, Mode.HTTP))
+        assert open_fds() == fds
+    client = running.connect()
+    client.send(GET)
+
+    assert client.response().status == 200
+
+
 def test_connect_without_descriptors_is_a_local_fault(balance, backend):
     """503, code RC, and nothing that would count against the backend."""
     running = balance(backend(answering(OK)))
@@ -591,6 +616,56 @@ def test_everything_that_was_taken_is_given_back(balance, backend):
     running.drain(5)
 
     assert running.verify().taken == running.verify().found == Holdings()
+
+
+def test_orders_that_come_quicker_than_they_are_obeyed_are_all_obeyed(balance, backend, loop_thread):
+    """A worker's letter box is bounded: who finds it full waits, and nothing is dropped."""
+    asked = []
+
+    def script(link):
+        asked.append(link.request())
+        link.rest()
+
+    running = balance(backend(script))
+    held, other = running.slots[0], running.add(backend(answering(OK)))
+    clients = [running.connect() for _ in range(130)]
+    for client in clients:
+        client.send(GET)
+    wait_until(lambda: len(asked) == len(clients), "every request at the backend")
+
+    def flood():
+        for _ in range(500):
+            running.engine.end_exchanges(other, "D")
+
+    def give_orders(sock):
+        flood()
+        running.engine.open_listener(sock, Mode.HTTP)
+        flood()
+        seen = running.engine.verify()
+        flood()
+        running.engine.publish(Plan(entries=(PlanEntry(other),)))
+        running.engine.end_exchanges(held, "D")
+        return seen
+
+    async def drain_and_stop():
+        flood()
+        drained = await running.engine.drain(5)
+        flood()
+        await running.engine.stop()
+        return drained
+
+    with listen_socket() as sock:
+        seen = loop_thread.call(lambda: give_orders(sock))
+        late = running.connect(sock.getsockname()[1])
+    assert seen.exact
+    assert (seen.counted, seen.exchanges) == ({held: len(clients)}, len(clients))
+    assert [client.response().status for client in clients] == [502] * len(clients)
+    late.send(GET)
+    assert late.response().body == b"ok"
+    running.close_clients()
+    running.wait_idle()
+    assert loop_thread.run(drain_and_stop()) is True
+    running.stop()
 
 
 def test_verify_answers_while_the_engine_stops(engine, loop_thread, no_leaks):

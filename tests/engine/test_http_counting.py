@@ -320,6 +320,54 @@ def test_new_plan_that_makes_room_wakes_the_queue(balance, backend):
     assert [client.response().body for client in clients] == [b"ok"] * 3
 
 
+def test_room_that_was_given_and_is_not_in_use_yet_is_counted(balance, backend, loop_thread):
+    """A plan gives units to who waits; their workers, busy with other orders, hear of it later."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)), max_conns=[1])
+    (slot,), other = running.slots, running.add(backend(answering(OK)))
+    clients = held_and_queued(running, 20)
+
+    def make_room():
+        for _ in range(500):
+            running.engine.end_exchanges(other, "D")
+        running.engine.publish(Plan(entries=(PlanEntry(slot, 1, 11),)))
+        return running.engine.verify()
+
+    seen = loop_thread.call(make_room)
+    assert seen.exact, seen
+    assert (seen.counted, seen.exchanges, running.ledger().queued) == ({slot: 11}, 21, 10)
+    gate.set()
+    assert [client.response().body for client in clients] == [b"ok"] * 21
+
+
+def test_unit_of_who_leaves_the_queue_as_it_is_given_comes_back(balance, backend, loop_thread):
+    """Their worker sees them leave while the control plane gives them room, behind others who stay.
+    Which comes first is for the threads to say, so there are many rounds."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)), max_conns=[1])
+    roomy = Plan(entries=(PlanEntry(running.slots[0]),))
+    for _ in range(12):
+        staying = held_and_queued(running, 2)
+        leaving = asking(running, 40)
+        wait_until(lambda: running.ledger().queued == 42, "all in the queue")
+
+        def leave_and_make_room(leaving=leaving):
+            for client in leaving:
+                client.close()
+            running.engine.publish(roomy)
+
+        loop_thread.call(leave_and_make_room)
+        assert running.verify().exact
+        running.wait_in_flight(3)
+        gate.set()
+        assert [client.response().body for client in staying] == [b"ok"] * 3
+        running.wait_idle()
+        gate.clear()
+        running.publish(running.plan)
+        for client in staying:
+            client.close()
+
+
 def test_backend_that_joins_serves_the_queue(balance, backend):
     """A new backend is room."""
     gate = threading.Event()
