@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -634,34 +635,39 @@ def test_orders_that_come_quicker_than_they_are_obeyed_are_all_obeyed(balance, b
     wait_until(lambda: len(asked) == len(clients), "every request at the backend")
 
     def flood():
-        for _ in range(500):
+        for _ in range(200):
             running.engine.end_exchanges(other, "D")
 
-    def give_orders(sock):
-        flood()
-        running.engine.open_listener(sock, Mode.HTTP)
-        flood()
-        seen = running.engine.verify()
+    def give_orders(socks):
+        seen = []
+        for sock in socks:
+            flood()
+            running.engine.open_listener(sock, Mode.HTTP)
+            flood()
+            seen.append(running.engine.verify())
         flood()
         running.engine.publish(Plan(entries=(PlanEntry(other),)))
         running.engine.end_exchanges(held, "D")
         return seen
 
     async def drain_and_stop():
-        flood()
-        drained = await running.engine.drain(5)
+        for _ in range(20):
+            flood()
+            drained = await running.engine.drain(0)
         flood()
         await running.engine.stop()
         return drained
 
-    with listen_socket() as sock:
-        seen = loop_thread.call(lambda: give_orders(sock))
-        late = running.connect(sock.getsockname()[1])
-    assert seen.exact
-    assert (seen.counted, seen.exchanges) == ({held: len(clients)}, len(clients))
+    with ExitStack() as stack:
+        socks = [stack.enter_context(listen_socket()) for _ in range(20)]
+        seen = loop_thread.call(lambda: give_orders(socks))
+        late = [running.connect(sock.getsockname()[1]) for sock in socks]
+    assert all(one.exact for one in seen)
+    assert [one.counted for one in seen] == [{held: len(clients)}] * len(socks)
     assert [client.response().status for client in clients] == [502] * len(clients)
-    late.send(GET)
-    assert late.response().body == b"ok"
+    for client in late:
+        client.send(GET)
+        assert client.response().body == b"ok"
     running.close_clients()
     running.wait_idle()
     assert loop_thread.run(drain_and_stop()) is True

@@ -36,6 +36,20 @@ def test_fields_named_in_connection_do_not_reach_the_backend(balance, backend, h
     assert heads == [message(b"GET / HTTP/1.1", b"Host: a", *KEPT)[:-2] + OURS]
 
 
+def test_fields_whose_names_resemble_those_of_a_hop_are_passed_on(balance, backend):
+    """A name of the same length is another name."""
+    heads = []
+    names = (b"TF", b"Trailed", b"Upgraded", b"Upgrads", b"Expecs", b"Keep-Alivf", b"Proxy-Connectiom")
+    names += (b"Forwardee", b"X-Forwarded-Fos", b"X-Forwarded-Poru", b"X-Forwarded-Prota", b"Max-Forwardt")
+    names += (b"Connectiom", b"Content-Lengti", b"Transfer-Encodinh", b"Hosu")
+    fields = [name + b": 1" for name in names]
+    client = balance(backend(recording(heads))).connect()
+    client.send(message(b"GET / HTTP/1.1", b"Host: a", *fields))
+    assert client.response().body == b"ok"
+
+    assert heads == [message(b"GET / HTTP/1.1", b"Host: a", *fields)[:-2] + OURS]
+
+
 @pytest.mark.parametrize("how", NAMING)
 def test_fields_named_in_connection_do_not_reach_the_client(balance, backend, how):
     """The same for responses."""
