@@ -92,7 +92,7 @@ def test_method_that_resembles_connect_is_another(engine, method):
     assert parse(engine, get(line=method + b" / HTTP/1.1")).method == method
 
 
-@pytest.mark.parametrize("method", [b"options", b"OPTIONz", b"OPTION", b"PUT", b"HEAD", b"TRACE"])
+@pytest.mark.parametrize("method", [b"options", b"OPTIONz", b"PUT", b"PUX", b"HEAD", b"HEAX", b"TRACE"])
 def test_asterisk_is_refused_with_any_other_method(engine, method):
     """Also with one that resembles OPTIONS."""
     assert refusal(engine, get(line=method + b" * HTTP/1.1")).status == 400
