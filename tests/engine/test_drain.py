@@ -169,17 +169,19 @@ def test_clients_that_wait_for_room_are_served_in_a_drain(balance, backend, loop
     assert drained.result(8) is True
 
 
+@pytest.mark.parametrize("count", [0, 3])
 def test_clients_that_wait_when_the_listener_may_close_are_served_as_others_leave(
-    balance, backend, loop_thread
+    balance, backend, loop_thread, count
 ):
-    """The drain has taken from the queue what it had room for, which is nobody; it must look again."""
+    """The drain has taken from the queue what it had room for, which is nobody; it must look again,
+    also if nobody is there."""
     gate = threading.Event()
     running = balance(backend(gated(gate)), limits=LimitConfig(connections=2))
     held, idle = running.connect(), running.connect()
     held.send(CLOSING_GET)
     running.wait_in_flight(1)
     wait_until(lambda: running.ledger().clients == 2, "the limit")
-    waiting = [running.connect() for _ in range(3)]
+    waiting = [running.connect() for _ in range(count)]
     for client in waiting:
         client.send(CLOSING_GET)
     drained = begin_drain(running, loop_thread, 8)
