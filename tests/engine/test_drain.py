@@ -14,6 +14,7 @@ from support.backend import OK, answering, echo, gated
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LOCAL = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
 CLOSING_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
@@ -178,9 +179,10 @@ def test_clients_that_wait_when_the_listener_may_close_are_served_as_others_leav
     gate = threading.Event()
     running = balance(backend(gated(gate)), limits=LimitConfig(connections=2))
     held, idle = running.connect(), running.connect()
+    idle.send(LOCAL)
+    assert idle.response().status == 200
     held.send(CLOSING_GET)
     running.wait_in_flight(1)
-    wait_until(lambda: running.ledger().clients == 2, "the limit")
     waiting = [running.connect() for _ in range(count)]
     for client in waiting:
         client.send(CLOSING_GET)

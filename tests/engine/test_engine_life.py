@@ -25,6 +25,7 @@ from support.leaks import open_fds, thread_count
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+ANSWERED_HERE = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
 
 
 def ipv6_is_here() -> bool:
@@ -629,16 +630,16 @@ def test_orders_that_come_quicker_than_they_are_obeyed_are_all_obeyed(balance, b
 
     running = balance(backend(script))
     held, other, gone = running.slots[0], running.add(backend(answering(OK))), running.add(backend(silent))
-    clients = [running.connect() for _ in range(130)]
+    busy, rounds = running.connect(), 5
+    clients = [running.connect() for _ in range(20)]
     for client in clients:
         client.send(GET)
     wait_until(lambda: len(asked) == len(clients), "every request at the backend")
 
     def flood():
-        for _ in range(200):
-            running.engine.end_exchanges(other, "D")  # takes a look at every exchange
-        for _ in range(64):
-            running.engine.remove_backend(gone)  # fills what is left of the box, and does not wait
+        busy.send(ANSWERED_HERE * 200)
+        for _ in range(100):
+            running.engine.remove_backend(gone)  # fills the box, and does not wait
 
     def give_orders(socks):
         seen = []
@@ -653,15 +654,13 @@ def test_orders_that_come_quicker_than_they_are_obeyed_are_all_obeyed(balance, b
         return seen
 
     async def drain_and_stop():
-        for _ in range(20):
-            flood()
-            drained = await running.engine.drain(0)
         flood()
+        drained = await running.engine.drain(5)
         await running.engine.stop()
         return drained
 
     with ExitStack() as stack:
-        socks = [stack.enter_context(listen_socket()) for _ in range(20)]
+        socks = [stack.enter_context(listen_socket()) for _ in range(rounds)]
         seen = loop_thread.call(lambda: give_orders(socks))
         late = [running.connect(sock.getsockname()[1]) for sock in socks]
     assert all(one.exact for one in seen)
@@ -670,9 +669,14 @@ def test_orders_that_come_quicker_than_they_are_obeyed_are_all_obeyed(balance, b
     for client in late:
         client.send(GET)
         assert client.response().body == b"ok"
-    running.close_clients()
+    assert {busy.response().status for _ in range(200 * (2 * rounds + 1))} == {200}
+    for client in (*clients, *late):
+        client.close()
     running.wait_idle()
-    assert loop_thread.run(drain_and_stop()) is True
+    drained = asyncio.run_coroutine_threadsafe(drain_and_stop(), loop_thread.loop)
+    assert busy.rest().startswith(b"HTTP/1.1 200 OK\r\n")
+    busy.close()
+    assert drained.result(8) is True
     running.stop()
 
 
