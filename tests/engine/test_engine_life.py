@@ -648,8 +648,8 @@ def test_orders_that_come_quicker_than_they_are_obeyed_are_all_obeyed(balance, b
             running.engine.open_listener(sock, Mode.HTTP)
             flood()
             seen.append(running.engine.verify())
-        flood()
         running.engine.publish(Plan(entries=(PlanEntry(other),)))
+        flood()
         running.engine.end_exchanges(held, "D")
         return seen
 
