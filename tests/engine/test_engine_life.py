@@ -654,7 +654,8 @@ def test_orders_that_come_quicker_than_they_are_obeyed_are_all_obeyed(balance, b
         return seen
 
     async def drain_and_stop():
-        flood()
+        for _ in range(3):
+            flood()
         drained = await running.engine.drain(5)
         await running.engine.stop()
         return drained
