@@ -31,11 +31,13 @@ class File:
         self.lines: dict[int, int] = defaultdict(int)
         self.branches: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
 
-    def add(self, found: dict[str, Any], nogil: set[int]) -> None:
+    def add(self, found: dict[str, Any], nogil: set[int], docstrings: set[int]) -> None:
         """Add what gcov says about the file in one module. `nogil`: first lines of functions."""
         starts = sorted(function["start_line"] for function in found["functions"])
         for line in found["lines"]:
             number = line["line_number"]
+            if number in docstrings:
+                continue
             self.lines[number] += line["count"]
             at = bisect_right(starts, number)
             if at and starts[at - 1] in nogil:
@@ -65,6 +67,13 @@ def nogil_lines(source: Path) -> set[int]:
     return {text.count("\n", 0, match.start()) + 1 for match in found}
 
 
+def docstring_lines(source: Path) -> set[int]:
+    """Lines where docstrings begin. They have no code; but the wrapper that Cython makes of a function
+    has lines of C without a #line of their own, which count as the line below the signature."""
+    lines = source.read_text().splitlines()
+    return {number for number, text in enumerate(lines, 1) if text.lstrip().startswith('"""')}
+
+
 def read(source: Path, build: Path) -> dict[str, File]:
     """Ask gcov about every module."""
     files: dict[str, File] = defaultdict(File)
@@ -78,7 +87,8 @@ def read(source: Path, build: Path) -> dict[str, File]:
         )
         for found in json.loads(said.stdout)["files"]:
             if found["file"].endswith((".pyx", ".pxd")):
-                files[found["file"]].add(found, nogil_lines(source / found["file"]))
+                path = source / found["file"]
+                files[found["file"]].add(found, nogil_lines(path), docstring_lines(path))
     return files
 
 

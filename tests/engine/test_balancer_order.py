@@ -111,6 +111,19 @@ def test_tried_backends_are_excluded(engine):
     assert heap.acquire(tried=(0, 2)) == 1
 
 
+def test_strangers_among_the_tried_exclude_nobody(engine):
+    """A caller may name whom it likes; only who is in the plan can be left out, and once."""
+    heap = engine.LeastLoaded(weights=[1, 1], max_conns=[1, 1])
+    heap.drain(1)
+    with pytest.raises(NoBackendError):
+        heap.acquire(tried=[0, 0, 1])
+
+    assert heap.acquire(tried=[-1, 1, 1_000_000]) == 0
+    with pytest.raises(NoBackendError):
+        heap.acquire(tried=[-1, 1, 1_000_000])
+    heap.verify()
+
+
 def test_excluding_leaves_the_order_of_the_others_alone(engine):
     """A retry must not cost an innocent backend its turn."""
     heap = engine.LeastLoaded(weights=[1, 1, 1])
@@ -209,6 +222,13 @@ def test_release_without_acquire_raises(engine):
     heap = engine.LeastLoaded(weights=[1, 1])
     with pytest.raises(ValueError, match=r"."):
         heap.release(0)
+
+
+@pytest.mark.parametrize("slot", [-1, 1, 1_000_000])
+def test_release_of_a_slot_never_seen_raises(engine, slot):
+    """As of one that has nothing in flight."""
+    with pytest.raises(ValueError, match=r"."):
+        engine.LeastLoaded(weights=[1]).release(slot)
 
 
 def test_second_release_raises_and_counts_stay(engine):

@@ -28,10 +28,11 @@ def test_nothing_published_raises(engine):
         engine.Balancer().acquire()
 
 
-def test_empty_plan_raises(engine):
+@pytest.mark.parametrize("pick", Pick)
+def test_empty_plan_raises(engine, pick):
     """All down is a plan with nobody in it."""
     with pytest.raises(NoBackendError):
-        following(engine, Plan()).acquire()
+        following(engine, Plan(pick=pick)).acquire()
 
 
 def test_cycle_follows_the_table(engine):
@@ -62,6 +63,21 @@ def test_cycle_all_full_raises(engine):
     assert Counter(take(balancer, 2)) == {0: 1, 1: 1}
     with pytest.raises(NoBackendError):
         balancer.acquire()
+
+
+@pytest.mark.parametrize("pick", [Pick.CYCLE, Pick.RANDOM])
+def test_table_of_whom_all_are_tried_or_full_raises(engine, pick):
+    """And counts nothing: a unit taken for nobody would never come back."""
+    plan = Plan(pick=pick, entries=(PlanEntry(0, 1, 1), PlanEntry(1)), table=(0, 1, 1))
+    balancer = following(engine, plan)
+    assert balancer.acquire(tried=[1]) == 0
+    for tried in ([1], [0, 1], [1, 1, -1, 1_000_000]):
+        with pytest.raises(NoBackendError):
+            balancer.acquire(tried)
+
+    assert [balancer.in_flight(slot) for slot in (0, 1)] == [1, 0]
+    assert balancer.acquire() == 1
+    balancer.verify()
 
 
 def test_random_keeps_to_the_proportions_of_the_table(engine):

@@ -14,6 +14,7 @@ from support.backend import OK, answering, echo, gated
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LOCAL = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
 CLOSING_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
@@ -164,6 +165,34 @@ def test_clients_that_wait_for_room_are_served_in_a_drain(balance, backend, loop
     gate.set()
 
     for client in clients:
+        assert client.response().body == b"ok"
+        client.close()
+    assert drained.result(8) is True
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_clients_that_wait_when_the_listener_may_close_are_served_as_others_leave(
+    balance, backend, loop_thread, count
+):
+    """The drain has taken from the queue what it had room for, which is nobody; it must look again,
+    also if nobody is there."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)), limits=LimitConfig(connections=2))
+    held, idle = running.connect(), running.connect()
+    idle.send(LOCAL)
+    assert idle.response().status == 200
+    held.send(CLOSING_GET)
+    running.wait_in_flight(1)
+    waiting = [running.connect() for _ in range(count)]
+    for client in waiting:
+        client.send(CLOSING_GET)
+    drained = begin_drain(running, loop_thread, 8)
+    assert idle.ending() == "fin"  # idle connections close when the queue has been looked at
+    assert not drained.done()
+    idle.close()
+    gate.set()
+
+    for client in (held, *waiting):
         assert client.response().body == b"ok"
         client.close()
     assert drained.result(8) is True

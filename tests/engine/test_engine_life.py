@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -18,11 +19,13 @@ from fastlb.model.ledger import Holdings
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Plan, PlanEntry
 from support.backend import OK, answering, echo, gated, silent
+from support.balance import listen_socket
 from support.descriptors import NoMoreDescriptors
 from support.leaks import open_fds, thread_count
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+ANSWERED_HERE = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
 
 
 def ipv6_is_here() -> bool:
@@ -498,6 +501,30 @@ def test_listener_without_descriptors_is_refused(balance, backend, loop_thread, 
             loop_thread.call(lambda: running.engine.open_listener(sock, Mode.HTTP))
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_listener_that_gets_an_accept_queue_for_one_worker_only_is_refused(
+    engine, balance, backend, loop_thread, family, tmp_path
+):
+    """Half a listener would lose the clients of the other half; the queue that there was is closed."""
+    if engine.name == "pure":
+        pytest.skip("the pure engine has one accept queue")
+    running = balance(backend(answering(OK)), workers=2)
+    with socket.socket(family) as sock:
+        if family == socket.AF_INET:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "fastlb.sock"))
+        sock.listen()
+        sock.setblocking(False)
+        fds = open_fds()
+        with NoMoreDescriptors(spare=1), pytest.raises(StartError, match=r"no accept queue for .*: Too many"):
+            loop_thread.call(lambda: running.engine.open_listener(sock, Mode.HTTP))
+        assert open_fds() == fds
+    client = running.connect()
+    client.send(GET)
+
+    assert client.response().status == 200
+
+
 def test_connect_without_descriptors_is_a_local_fault(balance, backend):
     """503, code RC, and nothing that would count against the backend."""
     running = balance(backend(answering(OK)))
@@ -591,6 +618,67 @@ def test_everything_that_was_taken_is_given_back(balance, backend):
     running.drain(5)
 
     assert running.verify().taken == running.verify().found == Holdings()
+
+
+def test_orders_that_come_quicker_than_they_are_obeyed_are_all_obeyed(balance, backend, loop_thread):
+    """A worker's letter box is bounded: who finds it full waits, and nothing is dropped."""
+    asked = []
+
+    def script(link):
+        asked.append(link.request())
+        link.rest()
+
+    running = balance(backend(script))
+    held, other, gone = running.slots[0], running.add(backend(answering(OK))), running.add(backend(silent))
+    busy, rounds = running.connect(), 5
+    clients = [running.connect() for _ in range(20)]
+    for client in clients:
+        client.send(GET)
+    wait_until(lambda: len(asked) == len(clients), "every request at the backend")
+
+    def flood():
+        busy.send(ANSWERED_HERE * 200)
+        for _ in range(100):
+            running.engine.remove_backend(gone)  # fills the box, and does not wait
+
+    def give_orders(socks):
+        seen = []
+        for sock in socks:
+            flood()
+            running.engine.open_listener(sock, Mode.HTTP)
+            flood()
+            seen.append(running.engine.verify())
+        running.engine.publish(Plan(entries=(PlanEntry(other),)))
+        flood()
+        running.engine.end_exchanges(held, "D")
+        return seen
+
+    async def drain_and_stop():
+        for _ in range(3):
+            flood()
+        drained = await running.engine.drain(5)
+        await running.engine.stop()
+        return drained
+
+    with ExitStack() as stack:
+        socks = [stack.enter_context(listen_socket()) for _ in range(rounds)]
+        seen = loop_thread.call(lambda: give_orders(socks))
+        late = [running.connect(sock.getsockname()[1]) for sock in socks]
+    assert all(one.exact for one in seen)
+    assert [one.counted for one in seen] == [{held: len(clients)}] * len(socks)
+    assert [client.response().status for client in clients] == [502] * len(clients)
+    for client in late:
+        client.send(GET)
+        assert client.response().body == b"ok"
+    assert {busy.response().status for _ in range(200 * (2 * rounds + 1))} == {200}
+    for client in (*clients, *late):
+        client.close()
+    running.wait_idle()
+    drained = asyncio.run_coroutine_threadsafe(drain_and_stop(), loop_thread.loop)
+    assert busy.rest().startswith(b"HTTP/1.1 200 OK\r\n")
+    busy.close()
+    assert drained.result(8) is True
+    running.stop()
 
 
 def test_verify_answers_while_the_engine_stops(engine, loop_thread, no_leaks):

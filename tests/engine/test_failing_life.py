@@ -175,6 +175,25 @@ def test_listener_that_cannot_go_on_tries_again(balance, backend, failing):
     assert second.response().status == 200
 
 
+def test_connection_without_its_header_is_reset_also_without_memory(balance, backend, failing):
+    """There may be no line of it in the log; there is never a request of it at a backend."""
+    started = backend(answering(OK))
+    for number in numbers():
+        running = balance(started, proxied=True, trusted=["127.0.0.1"])
+        client = running.connect()
+        wait_until(lambda running=running: running.ledger().clients == 1, "accepted")
+        with failing.of("memory", errno.ENOMEM, first=number):
+            client.send(GET)
+            assert client.ending() == "rst"
+            failed = failing.failed()
+        client.close()
+        wait_until(lambda running=running: running.ledger().clients == 0, "gone")
+        assert started.links == []
+        if not failed:
+            assert running.line()["code"] == "PR"
+            return
+
+
 def test_balancer_without_memory_keeps_its_plan_and_its_counts(engine, failing):
     """Also while it grows: a plan counts as a whole or not at all."""
     first = Plan(entries=(PlanEntry(0), PlanEntry(1)))

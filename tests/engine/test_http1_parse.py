@@ -86,6 +86,18 @@ def test_every_token_character_may_be_in_a_method(engine):
     assert parse(engine, get(line=b"M-SEARCH!#$%&'*+.^_`|~0a / HTTP/1.1")).method.startswith(b"M-SEARCH")
 
 
+@pytest.mark.parametrize("method", [b"connect", b"CONNECt", b"CONNECTS", b"XONNECT"])
+def test_method_that_resembles_connect_is_another(engine, method):
+    """Methods are case-sensitive (RFC 9110 9.1), and only CONNECT asks for a tunnel."""
+    assert parse(engine, get(line=method + b" / HTTP/1.1")).method == method
+
+
+@pytest.mark.parametrize("method", [b"options", b"OPTIONz", b"PUT", b"PUX", b"HEAD", b"HEAX", b"TRACE"])
+def test_asterisk_is_refused_with_any_other_method(engine, method):
+    """Also with one that resembles OPTIONS."""
+    assert refusal(engine, get(line=method + b" * HTTP/1.1")).status == 400
+
+
 @pytest.mark.parametrize(
     "host",
     [
@@ -166,6 +178,7 @@ def test_1_0_needs_no_host(engine):
         (b"GET / HTTP/1.1", b"Connection: close", False),
         (b"GET / HTTP/1.1", b"Connection: CLOSE", False),
         (b"GET / HTTP/1.1", b"Connection: x, close", False),
+        (b"GET / HTTP/1.1", b"Connection: ,x ,\tclose\t, ,", False),
         (b"GET / HTTP/1.1", b"Connection: keep-alive", True),
         (b"GET / HTTP/1.1", b"Connection: closed", True),
         (b"GET / HTTP/1.0", b"X: a", False),

@@ -12,6 +12,7 @@ from support.balance import PATIENT
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+ANSWERED_HERE = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
 
 
 def counts(running):
@@ -318,6 +319,57 @@ def test_new_plan_that_makes_room_wakes_the_queue(balance, backend):
     gate.set()
 
     assert [client.response().body for client in clients] == [b"ok"] * 3
+
+
+def test_room_that_was_given_and_is_not_in_use_yet_is_counted(balance, backend, loop_thread):
+    """A plan gives units to who waits; their workers, busy with others, hear of it later."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)), max_conns=[1])
+    (slot,), busy = running.slots, running.connect()
+    clients = held_and_queued(running, 20)
+
+    def make_room():
+        busy.send(ANSWERED_HERE * 200)
+        running.engine.publish(Plan(entries=(PlanEntry(slot, 1, 11),)))
+        return running.engine.verify()
+
+    seen = loop_thread.call(make_room)
+    assert seen.exact, seen
+    assert (seen.counted, running.ledger().queued) == ({slot: 11}, 10)
+    assert {busy.response().status for _ in range(200)} == {200}
+    gate.set()
+    assert [client.response().body for client in clients] == [b"ok"] * 21
+
+
+def test_unit_of_who_leaves_the_queue_as_it_is_given_comes_back(balance, backend, loop_thread):
+    """Their worker is busy as they leave and as the control plane gives them room, behind others who
+    stay; then it sees both. Which comes first is for the threads to say, so there are some rounds."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)), max_conns=[1])
+    busy = running.connect()
+    roomy = Plan(entries=(PlanEntry(running.slots[0]),))
+    for _ in range(5):
+        staying = held_and_queued(running, 2)
+        leaving = asking(running, 40)
+        wait_until(lambda: running.ledger().queued == 42, "all in the queue")
+
+        def leave_and_make_room(leaving=leaving):
+            busy.send(ANSWERED_HERE * 200)
+            for client in leaving:
+                client.close()
+            running.engine.publish(roomy)
+
+        loop_thread.call(leave_and_make_room)
+        assert running.verify().exact
+        assert {busy.response().status for _ in range(200)} == {200}
+        running.wait_in_flight(3)
+        gate.set()
+        assert [client.response().body for client in staying] == [b"ok"] * 3
+        running.wait_idle()
+        gate.clear()
+        running.publish(running.plan)
+        for client in staying:
+            client.close()
 
 
 def test_backend_that_joins_serves_the_queue(balance, backend):

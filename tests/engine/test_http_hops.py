@@ -36,6 +36,31 @@ def test_fields_named_in_connection_do_not_reach_the_backend(balance, backend, h
     assert heads == [message(b"GET / HTTP/1.1", b"Host: a", *KEPT)[:-2] + OURS]
 
 
+def test_fields_whose_names_resemble_those_of_a_hop_are_passed_on(balance, backend):
+    """A name of the same length is another name."""
+    heads = []
+    names = (b"TF", b"Trailed", b"Upgraded", b"Upgrads", b"Expecs", b"Keep-Alivf", b"Proxy-Connectiom")
+    names += (b"Forwardee", b"X-Forwarded-Fos", b"X-Forwarded-Poru", b"X-Forwarded-Prota", b"Max-Forwardt")
+    names += (b"Connectiom", b"Content-Lengti", b"Transfer-Encodinh", b"Hosu")
+    fields = [name + b": 1" for name in names]
+    client = balance(backend(recording(heads))).connect()
+    client.send(message(b"GET / HTTP/1.1", b"Host: a", *fields))
+    assert client.response().body == b"ok"
+
+    assert heads == [message(b"GET / HTTP/1.1", b"Host: a", *fields)[:-2] + OURS]
+
+
+def test_only_letters_have_two_cases_in_connection(balance, backend):
+    """`^` and `~`, `@` and a backquote differ by the same bit as `A` and `a`."""
+    heads, fields = [], (b"X-Hop~: 1", b"X-Hop`: 2")
+    client = balance(backend(recording(heads))).connect()
+    naming = b"Connection: X-Hop^, X-Hop@, x-hopz"
+    client.send(message(b"GET / HTTP/1.1", b"Host: a", naming, *fields, b"X-HOPZ: 3"))
+    assert client.response().body == b"ok"
+
+    assert heads == [message(b"GET / HTTP/1.1", b"Host: a", *fields)[:-2] + OURS]
+
+
 @pytest.mark.parametrize("how", NAMING)
 def test_fields_named_in_connection_do_not_reach_the_client(balance, backend, how):
     """The same for responses."""

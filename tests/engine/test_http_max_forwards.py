@@ -75,6 +75,7 @@ def test_trace_with_no_forwards_left_gets_its_head_back_without_secrets(balance,
     client = running.connect()
     client.send(
         b"TRACE /a?b HTTP/1.1\r\nHost: a\r\nauthorization: Basic x\r\nX-One:1\r\nX-One:\t 2 \r\n"
+        b"Authorisation: kept\r\nProxy-Authorisation: kept\r\n"
         b"Proxy-Authorization: y\r\nMax-Forwards: 0\r\nCookie: z\r\nCookies: kept\r\nVia: 1.1 p\r\n\r\n"
     )
     answer = client.response()
@@ -83,9 +84,18 @@ def test_trace_with_no_forwards_left_gets_its_head_back_without_secrets(balance,
     assert answer.value(b"Content-Type") == b"message/http"
     assert answer.body == (
         b"TRACE /a?b HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nX-One: 2\r\n"
+        b"Authorisation: kept\r\nProxy-Authorisation: kept\r\n"
         b"Max-Forwards: 0\r\nCookies: kept\r\nVia: 1.1 p\r\n\r\n"
     )
     assert running.line()["code"] == "L-"
+
+
+def test_trace_of_1_0_gets_its_version_back(balance, backend):
+    """The message as it was received."""
+    client = balance(backend(silent)).connect()
+    client.send(b"TRACE / HTTP/1.0\r\nMax-Forwards: 0\r\n\r\n")
+
+    assert client.response().body == b"TRACE / HTTP/1.0\r\nMax-Forwards: 0\r\n\r\n"
 
 
 def test_large_trace_is_answered_whole(balance, backend):

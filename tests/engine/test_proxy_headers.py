@@ -64,6 +64,20 @@ def test_ends_that_cannot_be_told_are_written_as_unknown(engine):
     assert engine.proxy_protocol.write_header(2, None) == v2(kind=0)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("localhost", "5.6.7.8"), ("1.2.3.4", "localhost"), ("1.2.3.4", "::1"), ("::1", "1.2.3.4")],
+)
+def test_ends_that_are_no_addresses_of_one_family_are_not_written(engine, version, source, target):
+    """A header cannot say it; a wrong one would be believed."""
+    if engine.name == "pure":
+        pytest.skip("the pure engine relies on its callers, who have numeric ends of one family")
+    ends = Ends(Address(source, 1), Address(target, 2))
+    with pytest.raises(ValueError, match="numeric addresses of one family"):
+        engine.proxy_protocol.write_header(version, ends)
+
+
 @pytest.mark.parametrize("port", [0, 1, 9, 10, 99, 100, 999, 1000, 9999, 10000, 65535])
 def test_ports_are_written_without_zeroes(engine, port):
     """Heading zeroes are not permitted (2.1)."""

@@ -1,5 +1,7 @@
 """Retries are a share of the requests: a pool that fails must not be asked twice as often."""
 
+import pytest
+
 from fastlb.model.limits import LimitConfig
 from support.backend import OK, answering
 
@@ -54,6 +56,16 @@ def test_seconds_without_a_retry_leave_no_stale_slot(engine):
     assert spent(budget, 3 * SECOND, 1000) == 500
     assert spent(budget, 24 * SECOND, 1000) == ALWAYS
     assert spent(budget, 26 * SECOND, 2000) == 500 - ALWAYS
+
+
+def test_requests_read_a_moment_too_early_take_nothing_away(engine):
+    """Two workers may add up the requests in one order and ask in the other."""
+    if engine.name == "pure":
+        pytest.skip("the pure engine has one thread")
+    budget = engine.RetryBudget(20, 0)
+
+    assert budget.spend(5 * SECOND, 1000)
+    assert spent(budget, 5 * SECOND, 990) == 199
 
 
 def test_no_budget_allows_everything(engine):
