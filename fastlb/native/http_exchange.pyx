@@ -85,6 +85,7 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
         return
     status = request_write(worker, exchange, found)
     if status == 503:
+        exchange.flags &= ~X_KEEP_CLIENT             # what stood behind the head may be lost
         http_reply(worker, exchange, status, c'R', c'C')
     elif status:
         http_reply(worker, exchange, status, c'P', c'D' if status == 413 else c'R')
@@ -178,6 +179,7 @@ cdef void request_send(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef iovec pieces[3]
     cdef step_t step
     exchange.request.target = exchange.upstream
+    exchange.flags &= ~X_REQUEST_LOST                # that was the connection before
     if exchange.replay_sent == 0:
         step = connection_send(worker, exchange.upstream, pieces, request_pieces(exchange, pieces))
         if step == STEP_FAILED and exchange.upstream.error == ENOMEM:
@@ -271,7 +273,9 @@ cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
 
 
 cdef void out_of_memory(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """No buffer for the bytes of this exchange: it ends, the others go on."""
+    """No buffer for the bytes of this exchange: it ends, the others go on. Bytes behind its request may
+    be lost with it, so nothing more is read of its client."""
+    exchange.flags &= ~X_KEEP_CLIENT
     if exchange.flags & X_ANSWERED:
         http_abort(worker, exchange, c'R', exchange_phase_letter(exchange))
     else:

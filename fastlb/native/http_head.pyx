@@ -1,6 +1,6 @@
 """See http_head.pxd."""
 
-from libc.errno cimport EAGAIN, ENOMEM
+from libc.errno cimport EAGAIN
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
@@ -80,8 +80,7 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
     if conn.inbox != NULL and conn.head == NULL:
         conn.head = malloc(sizeof(head_t))
         if conn.head == NULL:
-            conn.error = ENOMEM
-            return HEAD_LOST
+            return 503
         memcpy(conn.head, head,
                sizeof(head_t) - sizeof(head.fields) + head.field_count * sizeof(field_t))
     return HEAD_MORE

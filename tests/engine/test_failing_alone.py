@@ -7,6 +7,7 @@ import fcntl
 import select
 import termios
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
 from fastlb.model.proxied import ProxyProtocol
-from support.backend import OK, Link, echo
+from support.backend import OK, Link, echo, recording
 from support.balance import PATIENT
+from support.failing import numbers
 from support.talks import (
     CONVERSATIONS,
     BrokenError,
@@ -299,9 +301,12 @@ def test_failure_while_a_head_times_out_costs_nothing_else(balance, backend, fai
         assert converse(running, (slow_head, plain)) == []
 
 
-def test_announcement_that_fails_at_once_is_a_connect_that_fails(balance, backend, failing, tmp_path):
+def test_announcement_that_fails_at_once_is_a_connect_that_fails(
+    balance, backend, failing, monkeypatch, tmp_path
+):
     """A UNIX socket is connected without waiting. Nothing was asked yet, so any request may go to
-    another backend."""
+    another backend. (In a batch it fails later.)"""
+    monkeypatch.setenv("FASTLB_IO_URING", "off")
     backends = [backend(serve_announced, path=str(tmp_path / name)) for name in "ab"]
     running = started(balance, backends, proxy_protocol=ProxyProtocol.V2)
     client = running.connect()
@@ -314,3 +319,106 @@ def test_announcement_that_fails_at_once_is_a_connect_that_fails(balance, backen
     assert (event.slot, event.errno) == (running.slots[0], errno.EPIPE)
     line = running.line()
     assert (line["tries"], line["code"], line["backend"]) == (2, "--", backends[1].label)
+
+
+# ---- what must not be taken for something else -----------------------------------------------
+
+
+def test_answer_of_our_own_keeps_no_connection_whose_bytes_are_lost(balance, backend, failing):
+    """Or the rest of a request is taken for a request: here the body of a POST."""
+    body = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    for number in numbers():
+        seen = []
+        running = balance(backend(recording(seen)))
+        client = running.connect()
+        with failing.of("memory", errno.ENOMEM, first=number):
+            client.send(get(b"own") + POST + b"Content-Length: %d\r\n\r\n" % len(body))
+            try:
+                if client.response().value(b"Connection") != b"close":
+                    client.send(body)
+                    client.response()
+            except (TruncatedError, OSError) as end:
+                assert not isinstance(end, TimeoutError), number
+            failed = failing.failed()
+        assert not any(b"/smuggled" in head.split(b"\r\n")[0] for head in seen), number
+        running.finish()
+        if not failed:
+            return
+
+
+def test_requests_behind_a_body_without_memory_are_not_waited_for(balance, backend, failing):
+    """Each is answered, or the connection is closed; none is lost on one that stays."""
+    count = 100
+    for number in numbers():
+        running = balance(backend(recording([])))
+        client = running.connect()
+        client.send(POST + b"Content-Length: 4\r\n\r\nab")
+        running.wait_in_flight(1)
+        with failing.of("memory", errno.ENOMEM, first=number):
+            try:
+                client.send(b"cd" + get(b"own") * count)
+                for _ in range(1 + count):
+                    if client.response().value(b"Connection") == b"close":
+                        break
+            except (TruncatedError, OSError) as end:
+                assert not isinstance(end, TimeoutError), number
+            failed = failing.failed()
+        running.finish()
+        if not failed:
+            return
+
+
+def test_memory_for_half_a_head_is_not_the_backend_s_fault(balance, backend, failing):
+    """What this machine lacks is 503 and R, and blames nobody."""
+    rest = threading.Event()
+
+    def script(link):
+        link.request()
+        link.send(OK[:20])
+        rest.wait(10)
+        link.send(OK[20:])
+        link.rest()
+
+    for number in numbers():
+        rest.clear()
+        running = balance(backend(script))
+        client = running.connect()
+        with failing.of("memory", errno.ENOMEM, first=number):
+            client.send(get(b"own"))
+            wait_until(
+                lambda r=running, c=client: told(c) or received_bytes(r) == 20 or not r.ledger().clients,
+                "half a head, or an end",
+            )
+            failed = failing.failed()
+        rest.set()
+        with suppress(TruncatedError, OSError):
+            client.response()
+        running.wait_idle()
+        blamed = [event for event in running.events() if event.kind is EventKind.BACKEND_FAILED]
+        assert not blamed, number
+        codes = {line["code"] for line in running.lines(running.ledger().exchanges)}
+        assert codes <= {"--", "RC", "RH", "RR"}, number
+        running.finish()
+        if not failed:
+            return
+
+
+def test_memory_for_half_a_request_head_is_a_fault_of_this_machine(balance, backend, failing):
+    """The client is told so."""
+    for number in numbers():
+        running = balance(backend(serve))
+        client = running.connect()
+        wait_until(lambda r=running: r.ledger().clients == 1)
+        with failing.of("memory", errno.ENOMEM, first=number):
+            client.send(get(b"own")[:20])
+            if number < 2:
+                wait_until(failing.failed, "a call that failed")
+                client.send(get(b"own")[20:])
+            failed = failing.failed()
+        if failed:
+            with suppress(TruncatedError, OSError):
+                assert client.response().status == 503
+            assert {line["code"] for line in running.lines(running.ledger().exchanges)} <= {"RR"}
+        running.finish()
+        if not failed:
+            return

@@ -10,6 +10,7 @@ from support.talks import (
     converse,
     crowd,
     engines_with,
+    kept,
     long_answers,
     name_fault,
     serve,
@@ -58,6 +59,11 @@ HARMFUL = [
     ("getsockopt", errno.ENOBUFS, 1),
     ("shutdown", errno.ENOTCONN, 1),
 ]
+HARMFUL_BATCHED = [
+    ("memory", errno.ENOMEM, 1),
+    ("recv", errno.ECONNRESET, 1),
+    ("send", errno.EPIPE, 1),
+]
 HARMFUL_FIRST = [
     ("memory", errno.ENOMEM, 1),
     ("send", errno.EPIPE, 1),
@@ -92,6 +98,16 @@ def test_failure_costs_what_needed_the_call_and_nothing_else(balance, backend, r
     backends = (backend(serve), refused, backend(serve))
     for running, _ in engines_with(balance, backends, failing, fault):
         assert converse(running) == []
+
+
+@pytest.mark.parametrize("fault", HARMFUL_BATCHED, ids=name_fault)
+def test_failure_behind_a_batch_costs_no_more(balance, backend, refused, failing, monkeypatch, fault):
+    """The same where it is found out only at the end of the turn."""
+    monkeypatch.setenv("FASTLB_IO_URING", "always")
+    talks = (kept, crowd, uploads)
+    backends = (backend(serve), refused, backend(serve))
+    for running, _ in engines_with(balance, backends, failing, fault, talks):
+        assert converse(running, talks) == []
 
 
 @pytest.mark.parametrize("fault", HARMFUL_FIRST, ids=name_fault)

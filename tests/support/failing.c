@@ -24,14 +24,26 @@ static int failing_error;
 static long failing_first, failing_times;
 static atomic_long calls, failed;
 
-/* From now on `times` calls of `name` fail with `error`, after `first` that do not. */
-void fail(const char *name, long first, long times, int error) {
+/* What can fail. Hooks compare with a name from here: memory of the interpreter's may change under
+ * another thread. */
+static const char *const names[] = {
+    "memory", "mmap", "socket", "connect", "accept4", "getsockname", "getsockopt", "setsockopt", "shutdown",
+    "sendmsg", "epoll_ctl", "epoll_create1", "eventfd", "pipe2", "fcntl", "recv", "send", "splice",
+    "epoll_wait", "io_uring_setup", "io_uring_enter",
+};
+
+/* From now on `times` calls of `name` fail with `error`, after `first` that do not. Returns 0 for a name
+ * that is not known. */
+int fail(const char *name, long first, long times, int error) {
     failing = "";
     failing_first = first;
     failing_times = times;
     failing_error = error;
     calls = failed = 0;
-    failing = name;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0)
+            failing = names[i];
+    return *failing != 0;
 }
 
 long calls_failed(void) { return failed; }

@@ -36,14 +36,12 @@ class FailingCalls:
         self._c = ctypes.CDLL(str(built))
         self._c.fail.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_long, ctypes.c_int)
         self._c.calls_failed.restype = ctypes.c_long
-        self._names: list[bytes] = []  # C points into them
         assert self._c.hooks_set(1), "no module of the native engine is loaded"
 
     @contextmanager
     def of(self, name: str, error: int, *, first: int = 0, times: int = 1) -> Iterator[None]:
         """Calls of `name` fail with `error`, but the `first` ones; so many `times`."""
-        self._names.append(name.encode())
-        self._c.fail(self._names[-1], first, times, error)
+        assert self._c.fail(name.encode(), first, times, error), f"{name} cannot fail"
         try:
             yield
         finally:
