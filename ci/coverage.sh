@@ -34,6 +34,8 @@ build() {
     "$python" setup.py -q egg_info -e "$room" >"$room/log" 2>&1 || { cat "$room/log"; exit 1; }
     # What Cython writes behind the functions of a .pyx stands under that file's last #line.
     sed -i 's|^/\* #### Code section: .*|#line 1 "cython_generated"\n&|' build/cython/fastlb/native/*.c
+    # A label counts as the line behind the one before it, unless it is said again which that is.
+    sed -i -E '/^#line /h; /^ *(case +[0-9]+|default): *$/{x;p;x}' build/cython/fastlb/native/*.c
     "$python" setup.py -q build_ext --inplace >"$room/log" 2>&1 || { cat "$room/log"; exit 1; }
 }
 
