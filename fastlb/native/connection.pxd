@@ -14,8 +14,9 @@ cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_reset(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_note(connection_t* conn, uint32_t events) noexcept nogil
 cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) noexcept nogil
-cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
-                            uint32_t count) noexcept nogil
+cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces, uint32_t count,
+                            bint fin_follows) noexcept nogil
+cdef void connection_push(connection_t* conn) noexcept nogil
 cdef step_t connection_flush(worker_t* worker, connection_t* conn) noexcept nogil
 cdef bint connection_quiet(connection_t* conn) noexcept nogil
 cdef int connection_error(connection_t* conn) noexcept nogil

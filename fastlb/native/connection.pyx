@@ -11,7 +11,7 @@ from fastlb.native.buffer cimport (
 )
 from fastlb.native.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
-    IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_ERROR, SO_LINGER, SOL_SOCKET,
+    IPPROTO_TCP, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_ERROR, SO_LINGER, SOL_SOCKET,
     TCP_NODELAY, close, epoll_ctl, epoll_event, getsockopt, iovec, linger, msghdr, call_recv,
     call_send, sendmsg, setsockopt, shutdown, socklen_t,
 )
@@ -109,10 +109,11 @@ cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) n
         return -errno
 
 
-cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
-                            uint32_t count) noexcept nogil:
+cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces, uint32_t count,
+                            bint fin_follows) noexcept nogil:
     """Send all pieces with one system call, or with those of others at the end of the turn (see
-    batch.pxd); what the kernel refuses waits in the outbox.
+    batch.pxd); what the kernel refuses waits in the outbox. `fin_follows`: once they are sent the
+    caller shuts down or closes, or calls connection_push().
 
     Returns: STEP_AGAIN if all is sent, STEP_BLOCKED if something waits, STEP_FAILED (conn.error).
     """
@@ -121,6 +122,7 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
     cdef ssize_t n = 0
     cdef uint32_t i
     cdef int one = 1
+    cdef int flags = MSG_NOSIGNAL | MSG_MORE if fin_follows else MSG_NOSIGNAL
     for i in range(count):
         total += pieces[i].iov_len
     if total == 0:
@@ -135,19 +137,20 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
                 conn.flags |= CONN_NODELAY
             conn.flags |= CONN_SENT_ONCE
         # One small buffer holds all of it: without memory nothing is kept, and it is sent at once.
-        if total <= BUFFER_SMALL_BYTES and batch_open(worker) and pieces_keep(worker, conn, pieces, count, 0):
+        if total <= BUFFER_SMALL_BYTES and not fin_follows and batch_open(worker) \
+                and pieces_keep(worker, conn, pieces, count, 0):
             batch_note(worker, conn)
             return STEP_BLOCKED
         if count > 1 and total <= BUFFER_LARGE_BYTES:
             count = pieces_join(worker, pieces, count)
         while True:
             if count == 1:
-                n = call_send(conn.fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
+                n = call_send(conn.fd, pieces[0].iov_base, pieces[0].iov_len, flags)
             else:
                 memset(&message, 0, sizeof(message))
                 message.msg_iov = pieces
                 message.msg_iovlen = count
-                n = sendmsg(conn.fd, &message, MSG_NOSIGNAL)
+                n = sendmsg(conn.fd, &message, flags)
             if n >= 0:
                 break
             if errno == EAGAIN:
@@ -164,6 +167,12 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
         conn.error = ENOMEM
         return STEP_FAILED
     return STEP_BLOCKED
+
+
+cdef void connection_push(connection_t* conn) noexcept nogil:
+    """Send what the kernel holds back for a FIN that will not follow."""
+    cdef int one = 1
+    setsockopt(conn.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
 
 
 cdef bint pieces_keep(worker_t* worker, connection_t* conn, const iovec* pieces, uint32_t count,

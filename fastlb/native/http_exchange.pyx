@@ -181,7 +181,7 @@ cdef void request_send(worker_t* worker, exchange_t* exchange) noexcept nogil:
     exchange.request.target = exchange.upstream
     exchange.flags &= ~X_REQUEST_LOST                # that was the connection before
     if exchange.replay_sent == 0:
-        step = connection_send(worker, exchange.upstream, pieces, request_pieces(exchange, pieces))
+        step = connection_send(worker, exchange.upstream, pieces, request_pieces(exchange, pieces), False)
         if step == STEP_FAILED and exchange.upstream.error == ENOMEM:
             http_reply(worker, exchange, 503, c'R', c'C')
             return
@@ -434,7 +434,7 @@ cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found
         piece.iov_base = worker.frame
         piece.iov_len = response_head_write(worker.frame, found.head, found.text, False, True, False, False)
         exchange.record.bytes_out += piece.iov_len
-        if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED:
+        if connection_send(worker, exchange.client, &piece, 1, False) == STEP_FAILED:
             http_abort(worker, exchange, c'R' if exchange.client.error == ENOMEM else c'C', c'H')
             return False
     if not head_consume(worker, exchange.upstream, found, found.head.bytes):
@@ -498,6 +498,7 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
                               exchange.flags & X_KEEP_CLIENT != 0, to_http10, False)
     exchange.record.bytes_out += len
     relay_open(half, upstream, exchange.client, framing, head.content_length, unknown_end and not to_http10)
+    half.closes = not exchange.flags & X_KEEP_CLIENT
     if found.in_inbox:
         head_consume(worker, upstream, found, head_bytes)
         response_sent(worker, exchange, relay_feed(worker, half, NULL, 0, worker.frame, len))
@@ -564,7 +565,7 @@ cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found
     relay_open(&exchange.request, exchange.client, exchange.upstream, FRAME_RAW, 0, False)
     relay_open(&exchange.response, exchange.upstream, exchange.client, FRAME_RAW, 0, False)
     timer_arm(worker, exchange.client, TIMER_TUNNEL)
-    if connection_send(worker, exchange.client, &piece, 1) == STEP_FAILED:
+    if connection_send(worker, exchange.client, &piece, 1, False) == STEP_FAILED:
         tcp_abort(worker, exchange, c'R' if exchange.client.error == ENOMEM else c'C', c'D')
     elif not head_consume(worker, exchange.upstream, found, found.head.bytes):
         tcp_abort(worker, exchange, c'R', c'D')
@@ -628,7 +629,8 @@ cdef void answer_send(worker_t* worker, exchange_t* exchange, uint32_t status, c
 
 
 cdef step_t connection_send_to(worker_t* worker, exchange_t* exchange, iovec* piece) noexcept nogil:
-    cdef step_t step = connection_send(worker, exchange.client, piece, 1)
+    cdef step_t step = connection_send(worker, exchange.client, piece, 1,
+                                       not exchange.flags & X_KEEP_CLIENT)
     if step == STEP_FAILED:
         exchange.response.error_side = SIDE_TARGET
         exchange.response.error_errno = exchange.client.error

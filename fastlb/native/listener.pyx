@@ -80,12 +80,15 @@ cdef void listener_close(worker_t* worker, connection_t* listener) noexcept nogi
 
 
 cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nogil:
-    """Take what waits, but not all of it at once. At the end of a drain: all of it, as soon as
-    there is room, and then close."""
-    cdef int turns = ACCEPTS_AT_END if worker.closing else ACCEPTS_PER_TURN
+    """Take what waits, but not all of it at once: one or, in a long turn, as many as half of its
+    events; epoll reports it again in the next. At the end of a drain: all of it, as soon as there
+    is room, and then close."""
+    cdef uint32_t turns = max(<uint32_t> 1, min(worker.turn_events // 2, <uint32_t> ACCEPTS_PER_TURN))
     cdef sockaddr_storage address
     cdef socklen_t len
     cdef int fd
+    if worker.closing:
+        turns = ACCEPTS_AT_END
     while turns:
         turns -= 1
         if at_limit(worker):

@@ -7,7 +7,9 @@ from libc.string cimport memset
 from fastlb.native.buffer cimport (
     buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_room, buffer_uncount,
 )
-from fastlb.native.connection cimport connection_flush, connection_receive, connection_send
+from fastlb.native.connection cimport (
+    connection_flush, connection_push, connection_receive, connection_send,
+)
 from fastlb.native.chunked cimport (
     CHUNK_BAD, CHUNK_DONE, CHUNK_HEAD_BYTES, CHUNK_SIZE, chunk_head_write, chunks_decode,
 )
@@ -16,18 +18,21 @@ from fastlb.native.linux cimport (
     pipe2, read, call_splice,
 )
 from fastlb.native.types cimport (
-    CONN_BATCHED, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
-    PIPES_MAX, SCRATCH_BYTES, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN, STEP_BLOCKED,
-    STEP_EOF, STEP_FAILED, connection_t, counter_add, counter_add_shared, half_t, step_t, worker_t,
+    CONN_BATCHED, CONN_BROKEN, CONN_HANGUP, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH,
+    FRAME_NONE, FRAME_RAW, PIPES_MAX, SCRATCH_BYTES, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN,
+    STEP_BLOCKED, STEP_EOF, STEP_FAILED, connection_t, counter_add, counter_add_shared, half_t, step_t,
+    worker_t,
 )
 
 cdef enum:
     SPLICE_MIN_BYTES = 65536      # a message's rest that is worth a pipe
-    SPLICE_AFTER_READS = 1        # full reads in a row of an unframed stream
+    STREAM_READ_BYTES = 16384     # of an unframed stream, as long as it is copied
+    SPLICE_AFTER_READS = 1        # of these, full and in a row, and it is spliced
     SPLICE_SMALL_BYTES = 8192     # a stream that has become small again has had so little
     SPLICE_SMALL_READS = 4        # so many times in a row
     KEEP_MAX_BYTES = 65536        # of a request, for a retry
-    PIPE_BYTES = 131072           # larger ones were seen to cost more: what they hold leaves the cache
+    PIPE_BYTES = 131072           # what a target that stops reading leaves in the kernel
+    PIPE_FLOW_BYTES = 524288      # for one that takes all: four times fewer calls, where there is so much
     BUDGET_BYTES = 1048576        # for one half in one turn; then it is the others' turn
 
 
@@ -40,6 +45,7 @@ cdef void relay_open(half_t* half, connection_t* source, connection_t* target, i
     half.remaining_bytes = length
     half.room_bytes = <uint64_t> -1
     half.rechunk = rechunk
+    half.closes = framing == FRAME_RAW
     half.chunk_state = CHUNK_SIZE
     half.pipe_r = half.pipe_w = -1
     half.source_done = framing == FRAME_NONE
@@ -97,6 +103,7 @@ cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil:
         else:
             step = copy_once(worker, half)
         if step == STEP_FAILED:
+            connection_push(half.target)     # what was to go with the source's FIN
             return STEP_FAILED
         if step == STEP_BLOCKED:
             if half.pipe_r >= 0 and half.piped_bytes == 0:
@@ -123,14 +130,18 @@ cdef step_t inbox_take(worker_t* worker, half_t* half) noexcept nogil:
 
 
 cdef step_t copy_once(worker_t* worker, half_t* half) noexcept nogil:
-    cdef ssize_t n = connection_receive(half.source, worker.scratch, SCRATCH_BYTES)
+    cdef uint32_t room = SCRATCH_BYTES
+    cdef ssize_t n
+    if half.framing == FRAME_RAW and not half.splice_refused:
+        room = STREAM_READ_BYTES
+    n = connection_receive(half.source, worker.scratch, room)
     if n == 0:
         return source_ended(worker, half)
     if n == -EAGAIN:
         return STEP_BLOCKED
     if n < 0:
         return failed(half, SIDE_SOURCE, <int> -n)
-    if n < SCRATCH_BYTES:
+    if <uint32_t> n < room:
         half.full_reads = 0
     elif half.full_reads < SPLICE_AFTER_READS:
         half.full_reads += 1
@@ -208,10 +219,18 @@ cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t l
     for i in range(1 if before_len else 0, count):
         half.moved_bytes += pieces[i].iov_len
     keep_copy(worker, half, pieces, count)
-    step = connection_send(worker, half.target, pieces, count)
+    step = connection_send(worker, half.target, pieces, count, fin_follows(half))
     if step == STEP_FAILED:
         return failed(half, SIDE_TARGET, half.target.error)
     return step
+
+
+cdef inline bint fin_follows(const half_t* half) noexcept nogil:
+    """True if what is sent now are the last bytes before a FIN to the target. Where the source's FIN
+    is its end, epoll has reported it, and the rest is read in the same turn."""
+    if half.source_done or half.framing != FRAME_RAW:
+        return half.closes and half.source_done
+    return half.source.flags & (CONN_HANGUP | CONN_BROKEN) == CONN_HANGUP
 
 
 cdef void keep_copy(worker_t* worker, half_t* half, const iovec* pieces, uint32_t count) noexcept nogil:
@@ -245,6 +264,7 @@ cdef bint pipe_take(worker_t* worker, half_t* half) noexcept nogil:
         worker.pipe_count -= 1
         half.pipe_r = worker.pipes[worker.pipe_count].r
         half.pipe_w = worker.pipes[worker.pipe_count].w
+        half.pipe_bytes = worker.pipes[worker.pipe_count].bytes
         return True
     if pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0:
         return False
@@ -252,6 +272,7 @@ cdef bint pipe_take(worker_t* worker, half_t* half) noexcept nogil:
     fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES)      # refused above the user's share: it stays small
     half.pipe_r = fds[0]
     half.pipe_w = fds[1]
+    half.pipe_bytes = PIPE_BYTES
     return True
 
 
@@ -259,6 +280,7 @@ cdef void pipe_give(worker_t* worker, half_t* half) noexcept nogil:
     if half.piped_bytes == 0 and worker.pipe_count < PIPES_MAX:
         worker.pipes[worker.pipe_count].r = half.pipe_r
         worker.pipes[worker.pipe_count].w = half.pipe_w
+        worker.pipes[worker.pipe_count].bytes = half.pipe_bytes
         worker.pipe_count += 1
     else:
         close(half.pipe_r)
@@ -269,13 +291,28 @@ cdef void pipe_give(worker_t* worker, half_t* half) noexcept nogil:
     half.piped_bytes = 0
 
 
+cdef size_t pipe_room(worker_t* worker, half_t* half) noexcept nogil:
+    """How much to take at once. The pipe of a stream that flows becomes a large one, as long as memory
+    is not short."""
+    cdef uint64_t limit = worker.settings.buffer_bytes
+    if not half.flows or worker.pipes_small or (limit and worker.buffer_bytes + PIPE_FLOW_BYTES > limit // 2):
+        return PIPE_BYTES
+    if half.pipe_bytes < PIPE_FLOW_BYTES:
+        if fcntl(half.pipe_w, F_SETPIPE_SZ, PIPE_FLOW_BYTES) < 0:
+            worker.pipes_small = True
+            return PIPE_BYTES
+        half.pipe_bytes = PIPE_FLOW_BYTES
+    return PIPE_FLOW_BYTES
+
+
 cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
     """Source to pipe. The pipe is empty here, so EAGAIN means that the source is."""
-    cdef size_t want = PIPE_BYTES
+    cdef size_t want
     cdef ssize_t n
     if half.pipe_r < 0 and not pipe_take(worker, half):
         half.splice_refused = True
         return STEP_AGAIN
+    want = pipe_room(worker, half)
     if half.framing == FRAME_LENGTH and half.remaining_bytes < want:
         want = half.remaining_bytes
     if not buffer_room(worker, want):
@@ -331,12 +368,14 @@ cdef step_t pipe_drain(worker_t* worker, half_t* half) noexcept nogil:
         elif n == -1 and errno == EINTR:
             continue
         elif n == -1 and errno == EAGAIN:
+            half.flows = False
             return STEP_BLOCKED
         elif n == -1 and errno == EINVAL:
             half.splice_refused = True
             return pipe_copy(worker, half)
         else:                                # 0 with bytes waiting: the target is gone
             return failed(half, SIDE_TARGET, errno if n == -1 else EPIPE)
+    half.flows = True
     return STEP_AGAIN
 
 
@@ -351,5 +390,5 @@ cdef step_t pipe_copy(worker_t* worker, half_t* half) noexcept nogil:
         half.piped_bytes -= <uint32_t> n
         buffer_uncount(worker, <uint64_t> n)
         piece.iov_len = <size_t> n
-        step = connection_send(worker, half.target, &piece, 1)
+        step = connection_send(worker, half.target, &piece, 1, False)
     return failed(half, SIDE_TARGET, half.target.error) if step == STEP_FAILED else step

@@ -92,11 +92,11 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef bint ended = exchange.request.shut or exchange.response.shut
     cdef bint moved
     cdef step_t out, back
-    out = half_pump(worker, &exchange.request)
+    out = half_pump(worker, &exchange.request, exchange.response.shut)
     if out == STEP_FAILED:
         broken(worker, exchange, &exchange.request)
         return
-    back = half_pump(worker, &exchange.response)
+    back = half_pump(worker, &exchange.response, exchange.request.shut)
     if back == STEP_FAILED:
         broken(worker, exchange, &exchange.response)
         return
@@ -132,14 +132,15 @@ cdef bint gone(connection_t* conn, half_t* half) noexcept nogil:
     return half.shut or (relay_blocked(half) and connection_error(conn) != 0)
 
 
-cdef step_t half_pump(worker_t* worker, half_t* half) noexcept nogil:
-    """One direction; its end becomes a FIN."""
+cdef step_t half_pump(worker_t* worker, half_t* half, bint other_shut) noexcept nogil:
+    """One direction; its end becomes a FIN. The FIN that ends the session comes from close()."""
     cdef step_t step
     if half.shut:
         return STEP_EOF
     step = relay_pump(worker, half)
     if step == STEP_EOF:
-        shutdown(half.target.fd, SHUT_WR)
+        if not other_shut:
+            shutdown(half.target.fd, SHUT_WR)
         half.shut = True
     return step
 

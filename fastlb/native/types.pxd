@@ -285,6 +285,7 @@ cdef struct half_t:
     uint64_t seen_bytes          # see relay_progress()
     buffer_t** keep              # a copy of all that is sent goes there, for a retry; or NULL
     uint32_t piped_bytes
+    uint32_t pipe_bytes          # that the pipe can hold
     int pipe_r
     int pipe_w
     int error_errno
@@ -295,11 +296,13 @@ cdef struct half_t:
     uint8_t framing
     uint8_t error_side
     uint8_t rechunk              # frame what goes out as chunks
+    uint8_t closes               # its end is a FIN to the target
     uint8_t source_done          # the whole message was read
     uint8_t shut                 # FIN went to the target
     uint8_t full_reads           # reads in a row that filled the scratch
     uint8_t small_reads          # splices in a row that brought little
     uint8_t splicing
+    uint8_t flows                # the target took the last pipe whole, and at once
     uint8_t splice_refused       # the kernel cannot splice these descriptors
 
 # One request and its response, or one TCP session.
@@ -370,6 +373,7 @@ cdef struct idle_list_t:
 cdef struct pipe_t:
     int r
     int w
+    uint32_t bytes               # that it can hold
 
 # One writer (the worker) and one reader (the control plane), no lock: the writer moves `tail`,
 # the reader moves `head`. SHARED.
@@ -446,7 +450,8 @@ cdef struct worker_t:
     uring_t uring
     uint64_t batch[BATCH_MAX]    # handles of connections to send for
     uint32_t batch_count
-    uint32_t batching            # this turn has many events, and there is a ring
+    uint32_t turn_events         # how many epoll reported this time
+    uint32_t batching            # they are many, and there is a ring
     exchange_t* ready_head
     exchange_t* ready_tail
     idle_list_t* idle            # by slot
@@ -459,6 +464,7 @@ cdef struct worker_t:
     pipe_t pipes[PIPES_MAX]
     uint32_t pipe_count
     uint32_t pipes_made          # in use and in the pool
+    uint32_t pipes_small         # the kernel allows this user no large ones
     uint8_t* scratch             # SCRATCH_BYTES; holds what recv() brought until it is used
     uint8_t* frame               # small messages are put together here before one send()
     void* head                   # head_t; a head that arrives whole needs no memory of its own

@@ -15,8 +15,8 @@ from fastlb.native.peer cimport peer_ends
 from fastlb.native.proxy_protocol cimport PROXY_WRITTEN_MAX_BYTES, proxy_write
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    BACKENDS_CHUNK, CONN_CONNECTING, CONN_IDLE, CONN_NODELAY, CONN_READABLE, CONN_REUSED, CONN_TCP,
-    ROLE_UPSTREAM, STEP_FAILED, TIMER_CONNECT, TIMER_POOL, backend_t, connection_t,
+    BACKENDS_CHUNK, CONN_BROKEN, CONN_CONNECTING, CONN_IDLE, CONN_NODELAY, CONN_READABLE, CONN_REUSED,
+    CONN_TCP, ROLE_UPSTREAM, STEP_FAILED, TIMER_CONNECT, TIMER_POOL, backend_t, connection_t,
     counter_add_shared, ends_t, flag_read, idle_list_t, worker_t,
 )
 
@@ -150,7 +150,7 @@ cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* e
 cdef int upstream_connected(connection_t* conn) noexcept nogil:
     """epoll reported a connecting socket: 0 if it is open now, otherwise the errno."""
     conn.flags &= ~CONN_CONNECTING
-    return connection_error(conn)
+    return connection_error(conn) if conn.flags & CONN_BROKEN else 0
 
 
 cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* client) noexcept nogil:
@@ -165,7 +165,7 @@ cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* c
     peer_ends(client, &ends)
     piece.iov_base = header
     piece.iov_len = proxy_write(header, version, &ends)
-    if connection_send(worker, conn, &piece, 1) == STEP_FAILED:
+    if connection_send(worker, conn, &piece, 1, False) == STEP_FAILED:
         return conn.error
     return 0
 

@@ -127,7 +127,8 @@ cdef void worker_run(worker_t* worker) noexcept nogil:
     while not worker.stopping:
         count = call_epoll_wait(worker.epfd, events, EVENTS_PER_TURN, wait_ms(worker))
         worker.now_ns = clock_ns(CLOCK_MONOTONIC)
-        worker.batching = worker.uring.fd >= 0 and <uint32_t> count >= worker.settings.batch_events
+        worker.turn_events = <uint32_t> max(count, 0)
+        worker.batching = worker.uring.fd >= 0 and worker.turn_events >= worker.settings.batch_events
         for i in range(count):
             if worker.batch_count >= BATCH_SEND:
                 send_batch(worker)
