@@ -10,18 +10,18 @@ from fastlb.native.buffer cimport (
     BUFFER_LARGE_BYTES, BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
 )
 from fastlb.native.linux cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
-    IPPROTO_TCP, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_ERROR, SO_LINGER, SOL_SOCKET,
-    TCP_NODELAY, close, epoll_ctl, epoll_event, getsockopt, iovec, linger, msghdr, call_recv,
-    call_send, sendmsg, setsockopt, shutdown, socklen_t,
+    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
+    EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_ERROR, SO_LINGER,
+    SOL_SOCKET, TCP_NODELAY, close, epoll_ctl, epoll_event, getsockopt, iovec, linger, msghdr,
+    call_recv, call_send, sendmsg, setsockopt, shutdown, socklen_t,
 )
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_BATCHED, CONN_BROKEN, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE, CONN_TCP,
-    CONN_UNSENT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED, ROLE_TCP_CLIENT, SCRATCH_BYTES,
-    STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t, counter_add_shared, role_t, step_t,
-    worker_t,
+    CONN_UNSENT, CONN_URGENT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED, ROLE_TCP_CLIENT,
+    SCRATCH_BYTES, STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t,
+    counter_add_shared, role_t, step_t, worker_t,
 )
 
 
@@ -39,7 +39,7 @@ cdef connection_t* connection_open(worker_t* worker, int fd, role_t role) noexce
     conn.generation = generation
     conn.fd = fd
     conn.role = role
-    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+    event.events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET
     event.data.u64 = (<unsigned long long> generation << 32) | index
     if epoll_ctl(worker.epfd, EPOLL_CTL_ADD, fd, &event) != 0:
         conn.role = ROLE_FREE
@@ -80,8 +80,10 @@ cdef void connection_reset(worker_t* worker, connection_t* conn) noexcept nogil:
 
 cdef void connection_note(connection_t* conn, uint32_t events) noexcept nogil:
     """Remember what epoll reported. Being writable needs no flag: who has something to send tries."""
-    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+    if events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         conn.flags |= CONN_READABLE
+    if events & EPOLLPRI:
+        conn.flags |= CONN_URGENT
     if events & EPOLLRDHUP:
         conn.flags |= CONN_HANGUP
     if events & (EPOLLHUP | EPOLLERR):
@@ -94,7 +96,7 @@ cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) n
     while True:
         n = call_recv(conn.fd, into, len, 0)
         if n > 0:
-            if <size_t> n < len and not conn.flags & CONN_HANGUP:
+            if <size_t> n < len and not conn.flags & (CONN_HANGUP | CONN_URGENT):
                 conn.flags &= ~CONN_READABLE         # a short read has emptied the queue
             if conn.backend != NULL:
                 counter_add_shared(&conn.backend.bytes_in, <uint64_t> n)

@@ -4,7 +4,8 @@ Facts that the engine depends on:
 - Edge-triggered epoll reports a descriptor once for each change. Registering one that is ready
   already reports it. A descriptor leaves epoll when its last duplicate is closed.
 - A recv() that returns less than was asked for has emptied the receive queue; only a FIN may
-  stand behind it, and EPOLLRDHUP says so.
+  stand behind it, and EPOLLRDHUP says so, or the mark of urgent data, and EPOLLPRI says so. recv()
+  goes on behind the mark the next time; splice() never does.
 - EPOLLOUT is reported again only after a send was refused or cut short (SOCK_NOSPACE).
 - A send with MSG_MORE leaves its last, partial segment until the next send, and shutdown() and close()
   put their FIN into it. On loopback a segment less is half of what a send costs.
@@ -29,6 +30,7 @@ cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLLIN
         EPOLLOUT
+        EPOLLPRI
         EPOLLRDHUP
         EPOLLHUP
         EPOLLERR

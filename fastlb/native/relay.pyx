@@ -18,10 +18,10 @@ from fastlb.native.linux cimport (
     pipe2, read, call_splice,
 )
 from fastlb.native.types cimport (
-    CONN_BATCHED, CONN_BROKEN, CONN_HANGUP, CONN_READABLE, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH,
-    FRAME_NONE, FRAME_RAW, PIPES_MAX, SCRATCH_BYTES, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN,
-    STEP_BLOCKED, STEP_EOF, STEP_FAILED, connection_t, counter_add, counter_add_shared, half_t, step_t,
-    worker_t,
+    CONN_BATCHED, CONN_BROKEN, CONN_HANGUP, CONN_READABLE, CONN_URGENT, FRAME_CHUNKED, FRAME_CLOSE,
+    FRAME_LENGTH, FRAME_NONE, FRAME_RAW, PIPES_MAX, SCRATCH_BYTES, SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET,
+    STEP_AGAIN, STEP_BLOCKED, STEP_EOF, STEP_FAILED, connection_t, counter_add, counter_add_shared,
+    half_t, step_t, worker_t,
 )
 
 cdef enum:
@@ -249,7 +249,7 @@ cdef void keep_copy(worker_t* worker, half_t* half, const iovec* pieces, uint32_
 # ---- splice ---------------------------------------------------------------------------------
 
 cdef inline bint splice_wanted(half_t* half) noexcept nogil:
-    if half.splice_refused:
+    if half.splice_refused or half.source.flags & CONN_URGENT:
         return False
     if half.framing == FRAME_LENGTH:
         return half.remaining_bytes >= SPLICE_MIN_BYTES or half.splicing

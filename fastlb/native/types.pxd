@@ -71,6 +71,7 @@ cdef enum:
     CONN_TRUSTED = 512       # what this client says about others is believed
     CONN_BATCHED = 1024      # its outbox is sent at the end of the turn
     CONN_UNSENT = 2048       # the kernel has taken nothing of its outbox yet
+    CONN_URGENT = 4096       # urgent data has come: a short read may end at its mark
 
 # Time-out classes: all members of a class wait equally long.
 cdef enum:
