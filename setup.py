@@ -64,4 +64,7 @@ def extensions() -> list[Extension]:
     )
 
 
-setup(ext_modules=extensions() if WANTED else [])
+setup(
+    ext_modules=extensions() if WANTED else [],
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
+)

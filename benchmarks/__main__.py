@@ -23,7 +23,7 @@ from benchmarks.turn import PEERS
 _RESULTS = Path(__file__).with_name("results")
 _CHART = machine.ROOT / "docs" / "bench.png"
 _QUICK_ROUNDS, _QUICK_S = 1, 1.0
-_FULL_ROUNDS, _FULL_S = 7, 1.2
+_FULL_ROUNDS, _FULL_S = 15, 0.6
 
 
 def arguments() -> argparse.Namespace:

@@ -18,10 +18,12 @@ class Results:
     """Samples by scenario and balancer, one for each round; and why something is missing.
 
     `samples[key][name][round]`; None where a turn failed, so that rounds stay aligned.
+    `logged[key][name]`: access-log lines per request.
     """
 
     head: dict[str, Any]
     samples: dict[str, dict[str, list[Sample | None]]] = field(default_factory=dict)
+    logged: dict[str, dict[str, float]] = field(default_factory=dict)
     idle_bytes: dict[str, dict[str, float]] = field(default_factory=dict)
     churn_ns: dict[int, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)

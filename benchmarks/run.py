@@ -1,15 +1,17 @@
-"""The order of a run: every balancer in turn, A B C A B C, then memory, then the heap."""
+"""The order of a run: every balancer in turn, A B C A B C, for each load; then memory, then the heap."""
 
+import contextlib
+import itertools
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.launch import LaunchError
 from benchmarks.results import Results
 from benchmarks.scenarios import CHURN, IDLES, LOADS, NATIVE, Scenario
-from benchmarks.turn import PEERS, Bench
+from benchmarks.turn import PEERS, Bench, Contender
 
 _CHURN_ROUNDS = 300_000
 
@@ -36,19 +38,46 @@ def _missing(keys: frozenset[str]) -> dict[str, str]:
     return {name: why for name, peer in PEERS.items() if name in wanted and (why := peer.missing())}
 
 
-def _present(names: Iterable[str], results: Results) -> list[str]:
-    return [name for name in names if name not in results.missing]
+def _present(group: list[Scenario], results: Results) -> list[str]:
+    """The first scenario of a group has every balancer of the others."""
+    return [name for name in group[0].balancers if name not in results.missing]
 
 
 def _loads(bench: Bench, results: Results, keys: frozenset[str], rounds: int, seconds: float) -> None:
-    """Turns that are compared lie close together in time."""
     for group in _groups([one for one in LOADS if one.key in keys]):
-        for number in range(1, rounds + 1):
-            for name in _present(group[0].balancers, results):
-                for scenario in group:
-                    if name in scenario.balancers:
-                        _say(f"{scenario.key}, round {number} of {rounds}: {name}")
-                        _turn(bench, results, scenario, name, seconds)
+        with contextlib.ExitStack() as stack:
+            entries = [_started(bench, results, group, name, stack) for name in _present(group, results)]
+            for number in range(rounds):
+                _say(f"{', '.join(one.key for one in group)}: round {number + 1} of {rounds}")
+                first = number % len(entries)
+                for scenario, contender in itertools.chain(*entries[first:], *entries[:first]):
+                    _turn(bench, results, scenario, contender, seconds)
+        for scenario, contender in itertools.chain(*entries):
+            if contender.logged is not None:
+                results.logged.setdefault(scenario.key, {})[contender.name] = contender.logged
+
+
+def _started(
+    bench: Bench, results: Results, group: list[Scenario], name: str, stack: contextlib.ExitStack
+) -> list[tuple[Scenario, Contender]]:
+    """One balancer for each load of the group that it takes part in, started; their turns follow each
+    other at once. One that does not start is left out; that, or an early end, is noted."""
+
+    @contextlib.contextmanager
+    def noting(scenario: Scenario) -> Iterator[None]:
+        try:
+            yield
+        except LaunchError as error:
+            results.failures.append(f"{scenario.key}, {name}: {error}")
+
+    contenders = []
+    for scenario in group:
+        if name in scenario.balancers:
+            _say(f"{scenario.key}: {name}")
+            stack.enter_context(noting(scenario))
+            with noting(scenario):
+                contenders.append((scenario, stack.enter_context(bench.contender(scenario, name))))
+    return contenders
 
 
 def _groups(scenarios: Iterable[Scenario]) -> list[list[Scenario]]:
@@ -59,19 +88,19 @@ def _groups(scenarios: Iterable[Scenario]) -> list[list[Scenario]]:
     return list(groups.values())
 
 
-def _turn(bench: Bench, results: Results, scenario: Scenario, name: str, seconds: float) -> None:
+def _turn(bench: Bench, results: Results, scenario: Scenario, contender: Contender, seconds: float) -> None:
     """One turn; one that fails leaves a gap, so that rounds stay aligned."""
     try:
-        results.add(scenario.key, name, bench.turn(scenario, name, seconds))
+        results.add(scenario.key, contender.name, bench.turn(scenario, contender, seconds))
     except LaunchError as error:
-        results.add(scenario.key, name, None)
-        results.failures.append(f"{scenario.key}, {name}: {error}")
+        results.add(scenario.key, contender.name, None)
+        results.failures.append(f"{scenario.key}, {contender.name}: {error}")
 
 
 def _idle(bench: Bench, results: Results, keys: frozenset[str]) -> None:
     for scenario in (one for one in IDLES if one.key in keys):
         found = results.idle_bytes.setdefault(scenario.key, {})
-        for name in _present(scenario.balancers, results):
+        for name in (one for one in scenario.balancers if one not in results.missing):
             _say(f"{scenario.key}: {name}")
             try:
                 found[name] = bench.idle_bytes(scenario, name)

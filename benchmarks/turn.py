@@ -1,9 +1,9 @@
-"""One turn of one balancer: start it, see that it does the work, load it, measure, stop it."""
+"""One balancer: start it, see that it does the work, warm it up; load it and measure, a turn at a time."""
 
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import churn, idle, load, measure
@@ -23,6 +23,8 @@ PEERS: dict[str, Peer] = {
     for peer in (Fastlb("native"), Fastlb("pure"), HAProxy(), Nginx(), Envoy(), StarletteHttpx(), Floor())
 }
 _WARM_S = 0.4
+# Between two turns of its own it was idle for some seconds.
+_RAMP_S = 0.1
 _WARM_TURNS = 8
 _WARM_ANSWERS = 4
 # With random picks the chance that one of three backends is missed in 60 is 1e-10.
@@ -35,7 +37,6 @@ class Sample:
 
     `machine_us`: of the whole machine, per request, the direct turn not yet subtracted.
     `foreign`: share of the machine's CPU that went to programs outside the benchmark.
-    `logged`: access-log lines per request, None if no log was asked for.
     """
 
     balancer: str
@@ -45,9 +46,22 @@ class Sample:
     p50_us: int
     p99_us: int
     requests: int
-    warm_requests: int
     errors: int
     foreign: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Contender:
+    """A balancer that runs and does the work; with pid 0 it is the origin alone.
+
+    `answered`: requests of loads so far. `logged`: access-log lines per request, known once it has
+    ended, None if no log was asked for.
+    """
+
+    name: str
+    port: int
+    pid: int = 0
+    answered: int = 0
     logged: float | None = None
 
 
@@ -71,88 +85,88 @@ class Bench:
 
     @contextlib.contextmanager
     def serving(
-        self, name: str, *, http: bool, bulk: bool = False, access_log: Path | None = None
-    ) -> Iterator[tuple[int, int]]:
-        """A balancer, seen to use all backends; gives its port and its pid."""
+        self, name: str, *, http: bool, bulk: bool = False, access_log: bool = False
+    ) -> Iterator[Contender]:
+        """A balancer, seen to use all backends."""
         with tempfile.TemporaryDirectory(dir=self.run_dir) as own:
             own_dir = Path(own)
-            work = Work(http=http, port=free_port(), backends=self.backends, bulk=bulk, access_log=access_log)
+            log = own_dir / "access.log" if access_log else None
+            work = Work(http=http, port=free_port(), backends=self.backends, bulk=bulk, access_log=log)
             command = PEERS[name].command(work, own_dir)
             with running(command, cpu=self.balancer_cpu, run_dir=own_dir, name="balancer") as pid:
                 wait_until_serving(work.port, pid, errors=own_dir / "balancer.stderr")
+                contender = Contender(name=name, port=work.port, pid=pid)
                 try:
                     _verify_equal_work(name, work)
-                    yield work.port, pid
+                    yield contender
                 except LaunchError as error:
                     raise LaunchError(f"{error}; {last_line(own_dir / 'balancer.stderr')}") from error
+            if log and contender.answered:  # it has ended, so all is written
+                contender.logged = _lines(log) / contender.answered
 
-    def turn(self, scenario: Scenario, name: str, seconds: float) -> Sample:
-        """One balancer under one load. Raises: LaunchError if it does not do the work."""
+    @contextlib.contextmanager
+    def contender(self, scenario: Scenario, name: str) -> Iterator[Contender]:
+        """A balancer that is warm for this load. Raises: LaunchError if it does not do the work."""
         if name == DIRECT:
-            return self._measure(scenario, name, self.backends[0], None, seconds)
-        if not scenario.access_log:
-            with self.serving(name, http=scenario.http, bulk=scenario.bulk) as (port, pid):
-                return self._measure(scenario, name, port, pid, seconds)
-        return self._logged_turn(scenario, name, seconds)
+            yield Contender(name=name, port=self.backends[0])
+            return
+        with self.serving(
+            name, http=scenario.http, bulk=scenario.bulk, access_log=scenario.access_log
+        ) as contender:
+            self._warm(scenario, contender)
+            yield contender
 
-    def _logged_turn(self, scenario: Scenario, name: str, seconds: float) -> Sample:
-        """The log is counted after the end, when all of them have written it out."""
-        log = self.run_dir / "access.log"
-        try:
-            with self.serving(name, http=scenario.http, bulk=scenario.bulk, access_log=log) as (port, pid):
-                sample = self._measure(scenario, name, port, pid, seconds)
-            return replace(sample, logged=_lines(log) / (sample.requests + sample.warm_requests))
-        finally:
-            log.unlink(missing_ok=True)
-
-    def _measure(self, scenario: Scenario, name: str, port: int, pid: int | None, seconds: float) -> Sample:
-        warm_requests = self._warm(scenario, port)
+    def turn(self, scenario: Scenario, contender: Contender, seconds: float) -> Sample:
+        """One balancer under one load. Raises: LaunchError if it answers nothing."""
+        pid = contender.pid
+        self._load(scenario, contender, _RAMP_S)
         cpu_before = measure.cpu(pid) if pid else None
         origin_before = measure.cpu(self.origin_pid)
         machine_before_ns = measure.machine_busy_ns()
-        result = self._load(scenario, port, seconds)
+        result = self._load(scenario, contender, seconds)
         machine_ns = measure.machine_busy_ns() - machine_before_ns
         origin_ns = measure.cpu_between_ns(origin_before, measure.cpu(self.origin_pid))
         cpu_ns = measure.cpu_between_ns(cpu_before, measure.cpu(pid)) if pid and cpu_before else 0
         if not result.requests:
-            raise LaunchError(f"{name}: no request was answered under {scenario.key}: {result.errors}")
+            raise LaunchError(
+                f"{contender.name}: no request was answered under {scenario.key}: {result.errors}"
+            )
         ours_ns = cpu_ns + origin_ns + result.cpu_ns
         return Sample(
-            balancer=name,
+            balancer=contender.name,
             cpu_us=cpu_ns / result.requests / 1e3,
             machine_us=machine_ns / result.requests / 1e3,
             requests_per_s=result.requests_per_s,
             p50_us=result.p50_us,
             p99_us=result.p99_us,
             requests=result.requests,
-            warm_requests=warm_requests,
             errors=sum(result.errors.values()),
             foreign=max(0.0, 1 - ours_ns / machine_ns) if machine_ns else 0.0,
         )
 
-    def _warm(self, scenario: Scenario, port: int) -> int:
+    def _warm(self, scenario: Scenario, contender: Contender) -> None:
         """Load until each connection has had a few answers, so that a slow peer is as warm as a fast one."""
-        answered = 0
         for _ in range(_WARM_TURNS):
-            answered += self._load(scenario, port, _WARM_S).requests
-            if answered >= _WARM_ANSWERS * scenario.connections:
+            self._load(scenario, contender, _WARM_S)
+            if contender.answered >= _WARM_ANSWERS * scenario.connections:
                 break
-        return answered
 
-    def _load(self, scenario: Scenario, port: int, seconds: float) -> load.LoadResult:
-        return load.wrk(
-            port,
+    def _load(self, scenario: Scenario, contender: Contender, seconds: float) -> load.LoadResult:
+        result = load.wrk(
+            contender.port,
             scenario.path,
             connections=scenario.connections,
             seconds=seconds,
             new_connections=scenario.new_connections,
             cpu=self.load_cpu,
         )
+        contender.answered += result.requests
+        return result
 
     def idle_bytes(self, scenario: IdleScenario, name: str) -> float:
         """Memory of one balancer per idle client."""
-        with self.serving(name, http=scenario.http) as (port, pid):
-            return idle.bytes_per_client(port, pid, scenario.clients)
+        with self.serving(name, http=scenario.http) as contender:
+            return idle.bytes_per_client(contender.port, contender.pid, scenario.clients)
 
     def churn_ns(self, rounds: int) -> dict[int, float]:
         """Acquire and release on the balancer's CPU, by number of backends."""

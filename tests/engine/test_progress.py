@@ -15,9 +15,9 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 # More than the sockets hold, and little enough for fastlb to take at once.
 BODY_BYTES = 120_000
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES
-TIMEOUT_S = 0.6
+TIMEOUT_S = 0.4
 TAKEN_BYTES = 3000
-PAUSE_S = 0.1
+PAUSE_S = 0.05
 
 
 def sending_at_once(link):
