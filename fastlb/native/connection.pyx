@@ -115,7 +115,7 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
                             bint fin_follows) noexcept nogil:
     """Send all pieces with one system call, or with those of others at the end of the turn (see
     batch.pxd); what the kernel refuses waits in the outbox. `fin_follows`: once they are sent the
-    caller shuts down or closes, or calls connection_push().
+    caller shuts down, or calls connection_push().
 
     Returns: STEP_AGAIN if all is sent, STEP_BLOCKED if something waits, STEP_FAILED (conn.error).
     """
@@ -251,6 +251,20 @@ cdef void connection_linger(worker_t* worker, connection_t* conn) noexcept nogil
     if shutdown(conn.fd, SHUT_WR) != 0:
         connection_close(worker, conn)
         return
+    linger_begin(worker, conn)
+
+
+cdef void connection_finish(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Send FIN and close, unless the client has sent on: then linger. FIN goes first, because it takes
+    along what was held back for it, and RST would not."""
+    if shutdown(conn.fd, SHUT_WR) != 0 or connection_quiet(conn):
+        connection_close(worker, conn)
+        return
+    conn.flags |= CONN_READABLE
+    linger_begin(worker, conn)
+
+
+cdef void linger_begin(worker_t* worker, connection_t* conn) noexcept nogil:
     conn.role = ROLE_LINGER
     buffer_drop(worker, &conn.inbox)
     timer_arm(worker, conn, TIMER_LINGER)

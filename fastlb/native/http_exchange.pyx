@@ -10,7 +10,7 @@ from fastlb.native.buffer cimport (
 )
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
-    connection_close, connection_flush, connection_linger, connection_note, connection_reset,
+    connection_finish, connection_flush, connection_linger, connection_note, connection_reset,
     connection_send,
 )
 from fastlb.native.exchange cimport (
@@ -596,7 +596,7 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
     elif unread or client.inbox != NULL or client.flags & CONN_READABLE:
         connection_linger(worker, client)
     else:
-        connection_close(worker, client)
+        connection_finish(worker, client)
 
 
 cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who,

@@ -7,8 +7,9 @@ Facts that the engine depends on:
   stand behind it, and EPOLLRDHUP says so, or the mark of urgent data, and EPOLLPRI says so. recv()
   goes on behind the mark the next time; splice() never does.
 - EPOLLOUT is reported again only after a send was refused or cut short (SOCK_NOSPACE).
-- A send with MSG_MORE leaves its last, partial segment until the next send, and shutdown() and close()
-  put their FIN into it. On loopback a segment less is half of what a send costs.
+- A send with MSG_MORE leaves its last, partial segment until the next send; shutdown() puts its FIN into
+  it, and so does close(), unless it sends RST and throws it away. On loopback a segment less is half of
+  what a send costs.
 - accept4() without a client makes a socket and throws it away: it costs more than epoll_wait().
 - accept4() passes on TCP_NODELAY and the buffer sizes of the listening socket.
 - Closing a TCP socket with unread data sends RST, which may destroy what the peer has not read.

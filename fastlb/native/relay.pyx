@@ -268,8 +268,11 @@ cdef bint pipe_take(worker_t* worker, half_t* half) noexcept nogil:
         return True
     if pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0:
         return False
+    if fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES) < 0:
+        close(fds[0])                            # the user's share of pipes is used up, and small ones
+        close(fds[1])                            # cost more than a copy
+        return False
     worker.pipes_made += 1
-    fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES)      # refused above the user's share: it stays small
     half.pipe_r = fds[0]
     half.pipe_w = fds[1]
     half.pipe_bytes = PIPE_BYTES

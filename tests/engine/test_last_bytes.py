@@ -92,3 +92,19 @@ def test_last_bytes_reach_a_client_although_a_reset_comes_instead_of_the_fin(bal
     assert (end.value.how, end.value.got) == ("rst", WORDS)
     assert asked == [b"x"]
     assert running.line()["code"] == "SD"
+
+
+def test_answer_is_whole_for_a_client_that_sends_on(balance, backend):
+    """What it sends has no reader any more, and a reset must not take the answer along."""
+    clients = []
+
+    def script(link):
+        while link.request() is not None:
+            link.send(OK)
+            clients[-1].sock.send(b"more")
+
+    running = balance(backend(script))
+    for _ in range(200):
+        clients.append(running.connect())
+        clients[-1].send(GET, b"Connection: close\r\n\r\n")
+        assert clients[-1].response().body == b"ok"
