@@ -1,4 +1,4 @@
-"""The order of a run: every balancer in turn, A B C A B C, for each load; then memory, then the heap."""
+"""The order of a run: every balancer in turn, A B C, B C A, for each load; then memory, then the heap."""
 
 import contextlib
 import itertools
@@ -47,7 +47,7 @@ def _loads(bench: Bench, results: Results, keys: frozenset[str], rounds: int, se
     for group in _groups([one for one in LOADS if one.key in keys]):
         with contextlib.ExitStack() as stack:
             entries = [_started(bench, results, group, name, stack) for name in _present(group, results)]
-            for number in range(rounds):
+            for number in range(rounds if entries else 0):
                 _say(f"{', '.join(one.key for one in group)}: round {number + 1} of {rounds}")
                 first = number % len(entries)
                 for scenario, contender in itertools.chain(*entries[first:], *entries[:first]):
