@@ -80,13 +80,13 @@ def test_upload_behind_the_head_of_a_response_is_progress(balance, backend):
         link.exactly(20)
         link.send(b"ok")
 
-    running = balance(backend(script), timeouts=replace(PATIENT, idle_s=0.5, tunnel_s=0.5))
+    running = balance(backend(script), timeouts=replace(PATIENT, idle_s=0.3, tunnel_s=0.3))
     client = running.connect()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
     client.response_head()
     pause = threading.Event()
     for _ in range(20):
         client.send(b"x")
-        pause.wait(0.1)
+        pause.wait(0.05)
 
     assert client.exactly(2) == b"ok"
