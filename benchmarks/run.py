@@ -1,7 +1,8 @@
-"""The order of a run: every balancer in turn, A B C, B C A, for each load; then memory, then the heap."""
+"""The order of a run: for each load every balancer in turn, in rounds; then memory, then the heap."""
 
 import contextlib
 import itertools
+import random
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -44,13 +45,15 @@ def _present(group: list[Scenario], results: Results) -> list[str]:
 
 
 def _loads(bench: Bench, results: Results, keys: frozenset[str], rounds: int, seconds: float) -> None:
+    orders = random.Random(1)
     for group in _groups([one for one in LOADS if one.key in keys]):
         with contextlib.ExitStack() as stack:
             entries = [_started(bench, results, group, name, stack) for name in _present(group, results)]
-            for number in range(rounds if entries else 0):
-                _say(f"{', '.join(one.key for one in group)}: round {number + 1} of {rounds}")
-                first = number % len(entries)
-                for scenario, contender in itertools.chain(*entries[first:], *entries[:first]):
+            order = list(entries)
+            for number in range(1, rounds + 1):
+                _say(f"{', '.join(one.key for one in group)}: round {number} of {rounds}")
+                orders.shuffle(order)
+                for scenario, contender in itertools.chain(*order):
                     _turn(bench, results, scenario, contender, seconds)
         for scenario, contender in itertools.chain(*entries):
             if contender.logged is not None:

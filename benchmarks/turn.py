@@ -24,7 +24,7 @@ PEERS: dict[str, Peer] = {
 }
 _WARM_S = 0.4
 # Between two turns of its own it was idle for some seconds.
-_RAMP_S = 0.1
+_RAMP_S = 0.2
 _WARM_TURNS = 8
 _WARM_ANSWERS = 4
 # With random picks the chance that one of three backends is missed in 60 is 1e-10.
