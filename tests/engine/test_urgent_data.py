@@ -1,11 +1,12 @@
 """Urgent data of TCP: one byte out of band, and a mark at which reading stops once."""
 
 import socket
+import threading
 
 import pytest
 
 from fastlb.model.config import Mode
-from support.backend import OK, answering
+from support.backend import gated
 
 
 def send_urgently(client, before, behind):
@@ -36,8 +37,15 @@ def test_bytes_around_urgent_data_pass(balance, backend, size):
 
 
 def test_urgent_data_in_a_head_is_no_part_of_it(balance, backend):
-    """Nobody is kept waiting for the rest of a request that has come."""
-    client = balance(backend(answering(OK))).connect()
+    """Nobody is kept waiting for the rest of a request that has come. It came while the one before it
+    was answered, so it is all there when it is read."""
+    gate = threading.Event()
+    running = balance(backend(gated(gate)))
+    client = running.connect()
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    running.wait_in_flight(1)
     send_urgently(client, b"GET / HTTP/1.1\r\nHo", b"st: a\r\n\r\n")
+    gate.set()
 
+    assert client.response().body == b"ok"
     assert client.response().body == b"ok"
