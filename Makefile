@@ -17,7 +17,7 @@ EXCHANGES := 0
 # More arguments for the tool behind a target: make test ARGS='-k retry'
 ARGS :=
 
-.PHONY: help build run test fuzz lint bench soak wheels sanitize coverage clean
+.PHONY: help build run test fuzz lint bench micro soak wheels sanitize coverage clean
 
 help:
 	@echo "make run     build, then start the demo on http://127.0.0.1:8080/"
@@ -25,6 +25,7 @@ help:
 	@echo "make fuzz    fuzz the HTTP parsers for ten minutes: ARGS='--seconds 60 --seed 1'"
 	@echo "make lint    ruff, mypy, cython-lint, import-linter"
 	@echo "make bench   build, then measure beside HAProxy, nginx and Envoy"
+	@echo "make micro   measure the heap, the parser and the relay of each engine alone"
 	@echo "make wheels  build sdist and wheels, and test each where it is installed"
 	@echo "make soak    build, then random aborts on each engine: at least SECONDS=300 and EXCHANGES=0"
 	@echo "make sanitize   run the engine tests with sanitizers for memory, behaviour and threads"
@@ -52,6 +53,9 @@ lint: $(VENV)/has-lint
 bench: build $(VENV)/has-bench
 	@command -v wrk >/dev/null || { echo "make bench needs wrk: apt-get install wrk" >&2; exit 1; }
 	$(MORE_FILES) && $(PYTHON_IN) -m benchmarks $(ARGS)
+
+micro: build $(VENV)/has-test
+	$(PYTHON_IN) -m pytest benchmarks/micro --engine both --benchmark-group-by=group $(ARGS)
 
 soak: build $(VENV)/has-test
 	$(MORE_FILES) && $(PYTHON_IN) -m pytest --engine both tests/soak -q -s --timeout 0 \

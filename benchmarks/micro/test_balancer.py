@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from fastlb.model.limits import BACKENDS_MAX
+
 _ROUNDS = 2000
-_SIZES = (10, 1000, 100_000)
+_SIZES = (10, 1000, BACKENDS_MAX)
 
 
 @pytest.mark.parametrize("backends", _SIZES)

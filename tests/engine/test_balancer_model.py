@@ -4,10 +4,13 @@ import sys
 import threading
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
 
 from fastlb.model.errors import NoBackendError
 from support.listed import Listed
+
+pytestmark = pytest.mark.unbatched
 
 SLOTS = 6
 weights = st.integers(1, 5) | st.sampled_from([256, 65_535])

@@ -6,6 +6,8 @@ from fastlb.model.errors import ConfigError, NoBackendError
 from fastlb.model.plan import Plan, PlanEntry
 from support import broken_heap
 
+pytestmark = pytest.mark.unbatched
+
 
 def take(heap, count):
     return [heap.acquire() for _ in range(count)]

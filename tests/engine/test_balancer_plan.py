@@ -7,6 +7,8 @@ import pytest
 from fastlb.model.errors import NoBackendError
 from fastlb.model.plan import Pick, Plan, PlanEntry
 
+pytestmark = pytest.mark.unbatched
+
 
 def entries(*slots, max_conns=0):
     return tuple(PlanEntry(slot, 1, max_conns) for slot in slots)

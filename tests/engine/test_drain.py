@@ -13,6 +13,8 @@ from fastlb.model.limits import LimitConfig
 from support.backend import OK, answering, echo, gated
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LOCAL = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
 CLOSING_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -24,6 +24,8 @@ from support.descriptors import NoMoreDescriptors
 from support.leaks import open_fds, thread_count
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWERED_HERE = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
 

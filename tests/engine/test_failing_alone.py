@@ -33,6 +33,8 @@ from support.talks import (
 from support.waiting import wait_until
 from support.wire import TruncatedError
 
+pytestmark = pytest.mark.unbatched
+
 FAULTS = [("memory", errno.ENOMEM, 1), ("memory", errno.ENOMEM, 1000), ("send", errno.EPIPE, 1)]
 FAULTS_OF_MEMORY = FAULTS[:2]
 # A slab has room for 128 connections.

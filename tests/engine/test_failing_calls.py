@@ -18,6 +18,8 @@ from support.talks import (
     uploads,
 )
 
+pytestmark = pytest.mark.unbatched
+
 # Name, errno, and how often in a row. These change nothing that anybody sees: the call is made
 # again, or the engine does without.
 HARMLESS = [

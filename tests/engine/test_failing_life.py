@@ -18,6 +18,8 @@ from support.failing import describe, numbers
 from support.waiting import wait_until
 from support.wire import Wire
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CONFIG = EngineConfig(
     workers=2,

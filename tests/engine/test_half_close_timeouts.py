@@ -9,6 +9,8 @@ from fastlb.model.config import Mode
 from support.balance import PATIENT
 from support.wire import TruncatedError
 
+pytestmark = pytest.mark.unbatched
+
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 

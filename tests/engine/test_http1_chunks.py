@@ -6,6 +6,8 @@ from fastlb.model.limits import TRAILER_MAX_BYTES
 from support.chunks import BAD_CHUNKS, GOOD_CHUNKS
 from support.cuts import Chunks, decode, read_chunks
 
+pytestmark = pytest.mark.unbatched
+
 
 @pytest.mark.parametrize("why", BAD_CHUNKS)
 def test_chunk_framing_with_two_readings_is_refused(engine, why):

@@ -9,6 +9,8 @@ from fastlb.model.limits import LimitConfig
 from support.cuts import read_request, read_response
 from support.heads import REFUSED, REFUSED_EITHER, REFUSED_RESPONSES, bare, get
 
+pytestmark = pytest.mark.unbatched
+
 
 def parse(engine, raw, **limits):
     return read_request(engine, raw, LimitConfig(**limits))

@@ -13,6 +13,8 @@ from fastlb.model.limits import LABEL_MAX_BYTES
 from support.backend import OK, answering, refused_address, silent
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 KEYS = [name for name, _ in ACCESS_FIELDS]
 # The beginning of a chunked body, and the byte that makes it invalid there.

@@ -10,6 +10,8 @@ from support.chunks import BAD_CHUNKS
 from support.waiting import PATIENCE_S, wait_until
 from support.wire import TruncatedError
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -7,6 +7,8 @@ from support.backend import OK, answering
 from support.heads import REFUSED, REFUSED_EITHER, REFUSED_RESPONSES
 from support.wire import TruncatedError
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 REASONS = {
     400: b"Bad Request",

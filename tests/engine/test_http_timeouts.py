@@ -10,6 +10,8 @@ from fastlb.model.events import EventKind
 from support.backend import OK, answering, gated, silent
 from support.balance import PATIENT
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 

@@ -11,6 +11,8 @@ from support.balance import PATIENT
 from support.waiting import wait_until
 from support.wire import TruncatedError
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 # More than the sockets hold, and little enough for fastlb to take at once.
 BODY_BYTES = 120_000

@@ -6,6 +6,8 @@ from fastlb.model.address import Address
 from fastlb.model.proxied import Ends
 from support.proxy_headers import BAD, GOOD, TCP6, V1_V4, V4, V4_BLOCK, V6, V6_BLOCK, v2
 
+pytestmark = pytest.mark.unbatched
+
 
 @pytest.mark.parametrize("name", GOOD)
 def test_header_is_read_to_its_last_byte(engine, name):

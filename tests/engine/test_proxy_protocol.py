@@ -17,6 +17,8 @@ from support.proxy_headers import BAD, LOCAL, TCP6, UNSPEC, V1_V4, V4_BLOCK, V6_
 from support.waiting import wait_until
 from support.wire import TruncatedError
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 TRUSTED = ("127.0.0.1",)
 KEEP_REAL = {

@@ -8,6 +8,8 @@ from fastlb.model.config import Mode
 from support.backend import OK, answering
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.unbatched
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SLOW_CLIENTS = 20
 LARGE_BYTES = 8_000_000
