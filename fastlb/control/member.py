@@ -18,6 +18,7 @@ class Member:
     added_s: float
     health: Health = field(default_factory=Health)
     ejection: Ejection = field(default_factory=Ejection)
+    failing: bool = False  # all that it is sent, as far as is known
     draining: bool = False
     recovered_s: float | None = None  # slow start since then
 
@@ -39,3 +40,9 @@ class Member:
     def in_rotation(self) -> bool:
         """True if it may be picked (a backup: once every primary is out)."""
         return self.status == "up"
+
+    @property
+    def standing(self) -> tuple[str, bool]:
+        """Its status, and whether it fails in rotation."""
+        status = self.status
+        return status, self.failing and status == "up"

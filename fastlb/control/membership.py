@@ -17,13 +17,13 @@ from fastlb.control.publisher import Publisher
 from fastlb.health import passive, rise_fall, slow_start
 from fastlb.health.rise_fall import State
 from fastlb.model.address import Address
-from fastlb.model.config import AllDown, BackendConfig, OnDown, Policy, ProbeConfig
+from fastlb.model.config import AllDown, BackendConfig, EjectConfig, OnDown, Policy, ProbeConfig
 from fastlb.model.contract import Engine
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import Event, EventKind
 from fastlb.probe.result import ProbeResult
 
-# What failed, and why if there is no errno.
+# What failed, and why if there is no errno. A check would have met the first kind only.
 _FAILURES = {
     EventKind.CONNECT_FAILED: ("connects", "unknown"),
     EventKind.BACKEND_FAILED: ("exchanges", "no valid response"),
@@ -58,6 +58,7 @@ class Membership:
         later: Callable[[Callable[[], None]], object],
         all_down: AllDown = AllDown.FAIL,
         on_down: OnDown = OnDown.KEEP,
+        ejection: EjectConfig | None = None,
         drain_s: float = 30.0,
     ) -> None:
         """`later` calls what it is given in the next turn of the event loop. `drain_s`: how long a
@@ -68,6 +69,7 @@ class Membership:
         self._clock = clock
         self._later = later
         self._on_down = on_down
+        self._rules = ejection or EjectConfig()
         self._departures = Departures(engine, log, clock, drain_s)
         self._publisher = Publisher(
             engine,
@@ -80,7 +82,7 @@ class Membership:
         self._members: dict[str, Member] = {}  # by label, in the order in which they were added
         self._by_slot: dict[int, Member] = {}
         self._addresses: set[Address] = set()  # of all members; asked before the engine is told anything
-        self._statuses: Counter[str] = Counter()
+        self._standings: Counter[tuple[str, bool]] = Counter()
         self._publish_due = False
         self._closed = False
         self._watcher: Watcher | None = None
@@ -121,7 +123,7 @@ class Membership:
         if not self._probe.enabled:
             member.health = rise_fall.assume_up(member.health)
         self._members[member.label] = self._by_slot[slot] = member
-        self._statuses[member.status] += 1
+        self._standings[member.standing] += 1
         self._departures.stay(slot)
         self._publish_later()
         if self._watcher is not None:
@@ -133,7 +135,7 @@ class Membership:
         member = self.member(label)
         del self._members[label], self._by_slot[member.slot]
         self._addresses.remove(member.address)
-        self._statuses[member.status] -= 1
+        self._standings[member.standing] -= 1
         if self._watcher is not None:
             self._watcher.forget(member)
         self._end_last_ejections()
@@ -174,13 +176,15 @@ class Membership:
         """Judge a member by the result of a probe."""
         if result.local or self._by_slot.get(member.slot) is not member:
             return
-        before, was = member.status, member.health.state
+        before, was = member.standing, member.health.state
         member.health = rise_fall.observe(
             member.health, result.passed, rise=self._probe.rise, fall=self._probe.fall
         )
         if result.passed:
             member.ejection = passive.observe_pass(member.ejection)
+            member.failing = member.failing and member.ejection.unseen
         if was is State.DOWN and member.health.state is State.UP:
+            member.ejection = passive.observe_recovery(member.ejection)
             member.recovered_s = self._clock.now_s()
         self._changed(member, before, self._probe_reason(was, result))
         if self._on_down is OnDown.CLOSE and was is State.UP and member.health.state is State.DOWN:
@@ -193,10 +197,16 @@ class Membership:
         member = self._by_slot.get(event.slot)
         if member is None or event.kind not in _FAILURES:
             return
-        before = member.status
+        before, now_s = member.standing, self._clock.now_s()
         member.ejection = passive.observe_failure(
-            member.ejection, event.in_a_row, self._clock.now_s(), allowed=self._may_eject()
+            member.ejection,
+            event.in_a_row,
+            now_s,
+            self._rules,
+            allowed=self._may_eject(member),
+            unseen=event.kind is not EventKind.CONNECT_FAILED,
         )
+        member.failing = passive.is_failing(member.ejection, now_s, self._rules)
         what, why = _FAILURES[event.kind]
         if event.errno:
             why = os.strerror(event.errno).lower()
@@ -211,7 +221,11 @@ class Membership:
             interval_s=self._probe.interval_s, timeout_s=self._probe.timeout_s
         )
         for member in self._members.values():
-            before = member.status
+            before = member.standing
+            if member.failing and not passive.is_failing(member.ejection, now_s, self._rules):
+                # Nothing was heard of it for a while: it may do well, or nobody asks it for anything.
+                member.failing = False
+                self._changed(member, before, "its failures are long ago")
             if member.health.state is State.UNKNOWN and now_s - member.added_s > patience_s:
                 member.health = rise_fall.assume_up(member.health)
                 self._changed(member, before, f"no probe could be finished in {patience_s:g}s")
@@ -227,7 +241,7 @@ class Membership:
         """The wait at the start is over: who has not been heard of is taken as up. Publishes."""
         for member in self._members.values():
             if member.health.state is State.UNKNOWN:
-                before = member.status
+                before = member.standing
                 member.health = rise_fall.assume_up(member.health)
                 self._changed(member, before, "no probe could be finished in time")
         # At once: accepting begins next, and nobody could be picked.
@@ -238,7 +252,7 @@ class Membership:
         self._closed = True
 
     def _set_draining(self, member: Member, draining: bool) -> None:
-        before = member.status
+        before = member.standing
         member.draining = draining
         if draining:
             self._departures.leave(member.slot, member.label)
@@ -246,12 +260,16 @@ class Membership:
             self._departures.stay(member.slot)
         self._changed(member, before, "asked for")
 
-    def _may_eject(self) -> bool:
+    def _may_eject(self, member: Member) -> bool:
         return passive.may_eject(
-            pool=len(self._members) - self._statuses["draining"],
-            ejected=self._statuses["ejected"],
-            in_rotation=self._statuses["up"],
+            self._rules,
+            pool=len(self._members) - self._count("draining"),
+            ejected=self._count("ejected"),
+            others_well=self._standings["up", False] - (member.standing == ("up", False)),
         )
+
+    def _count(self, status: str) -> int:
+        return self._standings[status, False] + self._standings[status, True]
 
     def _probe_reason(self, was: State, result: ProbeResult) -> str:
         if was is State.UNKNOWN:
@@ -260,25 +278,33 @@ class Membership:
         probes = "probe" if needed == 1 else f"{needed} probes in a row"
         return f"{probes} {'passed' if result.passed else 'failed'}: {result.reason}"
 
-    def _changed(self, member: Member, before: str, reason: str) -> None:
-        if member.status == before:
+    def _changed(self, member: Member, before: tuple[str, bool], reason: str) -> None:
+        if member.standing != before:
+            self._note(member, before, reason)
+            self._end_last_ejections()
+
+    def _note(self, member: Member, before: tuple[str, bool], reason: str) -> None:
+        self._standings[before] -= 1
+        self._standings[member.standing] += 1
+        if member.status == before[0]:
             return
-        self._statuses[before] -= 1
-        self._statuses[member.status] += 1
         if not member.in_rotation:
             member.recovered_s = None
         self._publish_later()
         self._say(member, member.status, reason)
-        self._end_last_ejections()
 
     def _end_last_ejections(self) -> None:
-        """Nobody is in rotation: who is only ejected is better than nobody."""
-        if self._statuses["up"] or not self._statuses["ejected"]:
+        """Nobody in rotation does well: who is only ejected is better than nobody, and no worse."""
+        if self._standings["up", False] or not self._count("ejected"):
             return
+        reason = "who is left fails as well" if self._count("up") else "nobody else is left"
+        now_s = self._clock.now_s()
         for member in self._members.values():
             if member.status == "ejected":
-                member.ejection = passive.end(member.ejection)
-                self._changed(member, "ejected", "nobody else is left")
+                before = member.standing
+                member.ejection = passive.end(member.ejection, now_s)
+                member.failing = passive.is_failing(member.ejection, now_s, self._rules)
+                self._note(member, before, reason)
 
     def _say(self, member: Member, what: str, reason: str) -> None:
         say = self._log.warning if what in ("down", "ejected") else self._log.info
@@ -286,7 +312,7 @@ class Membership:
             f"backend {what}",
             backend=member.label,
             reason=reason,
-            in_rotation=f"{self._statuses['up']}/{len(self._members)}",
+            in_rotation=f"{self._count('up')}/{len(self._members)}",
         )
 
     def _publish_later(self) -> None:

@@ -183,6 +183,7 @@ class Supervisor:
             later=asyncio.get_running_loop().call_soon,
             all_down=config.all_down,
             on_down=config.on_down,
+            ejection=config.ejection,
             drain_s=config.timeouts.drain_s,
         )
         self._membership = membership

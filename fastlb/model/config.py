@@ -61,6 +61,24 @@ class EjectErrors(str, Enum):
         return self is EjectErrors.ALL and status >= 500 and status not in (501, 505)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EjectConfig:
+    """When failures in traffic take a backend out of rotation, whatever its checks say.
+
+    `after`: failures in a row. `time_s`: of the first ejection; each further one is longer by it.
+    `share_percent`: greatest part of the pool that is out for this at once; 0 = nobody ever.
+    """
+
+    after: int = 5
+    time_s: float = 10.0
+    share_percent: int = 50
+
+    def __post_init__(self) -> None:
+        _check("ejection.after", self.after, 1, 1000)
+        _check("ejection.time_s", self.time_s, 0.01, 86_400, " seconds")
+        _check("ejection.share_percent", self.share_percent, 0, 100)
+
+
 class EngineChoice(str, Enum):
     """Which engine the user wants."""
 
@@ -238,7 +256,7 @@ class EngineConfig:
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
     access_format: LogFormat | None = None
-    eject_errors: EjectErrors = EjectErrors.OFF
+    eject_errors: EjectErrors = EjectErrors.GATEWAY
     via: str = "fastlb"
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     seed: int | None = None
@@ -259,7 +277,8 @@ class Config:
     policy: Policy = Policy.LEAST_CONN
     all_down: AllDown = AllDown.FAIL
     on_down: OnDown = OnDown.KEEP
-    eject_errors: EjectErrors = EjectErrors.OFF
+    ejection: EjectConfig = field(default_factory=EjectConfig)
+    eject_errors: EjectErrors = EjectErrors.GATEWAY
     engine: EngineChoice = EngineChoice.AUTO
     workers: int = 1
     probe: ProbeConfig = field(default_factory=ProbeConfig)

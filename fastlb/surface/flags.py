@@ -141,9 +141,29 @@ FLAGS = (
         name="--eject-errors",
         topic=Topic.HEALTH,
         metavar="off|gateway|all",
-        default="off",
+        default="gateway",
         help="Server errors that count like a failed connection. gateway: 502, 503, 504. "
         "all: every 5xx but 501 and 505.",
+    ),
+    Flag(
+        name="--eject-after",
+        topic=Topic.HEALTH,
+        metavar="N",
+        default="5",
+        help="Failures in a row, in traffic, that take a backend out for a while.",
+    ),
+    _duration(
+        "--eject-time",
+        "10s",
+        "How long that lasts; twice as long the second time, and so on up to 5m.",
+        topic=Topic.HEALTH,
+    ),
+    Flag(
+        name="--eject-share",
+        topic=Topic.HEALTH,
+        metavar="PERCENT",
+        default="50",
+        help="Greatest part of the backends that is out for failures in traffic. 0: none ever is.",
     ),
     _duration("--connect-timeout", "3s", "Connecting to one backend."),
     _duration(

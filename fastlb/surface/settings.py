@@ -10,6 +10,7 @@ from fastlb.model.config import (
     AllDown,
     BackendConfig,
     Config,
+    EjectConfig,
     EjectErrors,
     EngineChoice,
     ListenerConfig,
@@ -81,6 +82,9 @@ _FLAG_OF_PATH = {
     "probe.timeout_s": "--check-timeout",
     "probe.rise": "--rise",
     "probe.fall": "--fall",
+    "ejection.after": "--eject-after",
+    "ejection.time_s": "--eject-time",
+    "ejection.share_percent": "--eject-share",
     "timeouts.connect_s": "--connect-timeout",
     "timeouts.header_s": "--header-timeout",
     "timeouts.idle_s": "--idle-timeout",
@@ -143,6 +147,7 @@ def read_settings(typed: Typed, *, cpus: int) -> Config:
             policy=_choice(Policy, "--policy", typed),
             all_down=_choice(AllDown, "--all-down", typed),
             on_down=_choice(OnDown, "--on-down", typed),
+            ejection=_ejection(typed),
             eject_errors=_choice(EjectErrors, "--eject-errors", typed),
             engine=_choice(EngineChoice, "--engine", typed),
             workers=_workers(typed, cpus),
@@ -279,6 +284,14 @@ def _probe(typed: Typed) -> ProbeConfig:
         timeout_s=_seconds(typed, "--check-timeout"),
         rise=parse_whole(typed.text("--rise"), path="--rise"),
         fall=parse_whole(typed.text("--fall"), path="--fall"),
+    )
+
+
+def _ejection(typed: Typed) -> EjectConfig:
+    return EjectConfig(
+        after=parse_whole(typed.text("--eject-after"), path="--eject-after"),
+        time_s=_seconds(typed, "--eject-time"),
+        share_percent=parse_whole(typed.text("--eject-share"), path="--eject-share"),
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 from fastlb.model.config import (
     AllDown,
     Config,
+    EjectConfig,
     EjectErrors,
     EngineChoice,
     LogConfig,
@@ -56,7 +57,10 @@ def test_every_flag_reaches_the_configuration():
             "--fall": "5",
             "--all-down": "panic",
             "--on-down": "close",
-            "--eject-errors": "gateway",
+            "--eject-errors": "all",
+            "--eject-after": "7",
+            "--eject-time": "3s",
+            "--eject-share": "20",
             "--connect-timeout": "11s",
             "--header-timeout": "12s",
             "--idle-timeout": "13s",
@@ -103,7 +107,8 @@ def test_every_flag_reaches_the_configuration():
         retry_percent=5,
     )
     assert (config.all_down, config.on_down) == (AllDown.PANIC, OnDown.CLOSE)
-    assert config.eject_errors is EjectErrors.GATEWAY
+    assert config.eject_errors is EjectErrors.ALL
+    assert config.ejection == EjectConfig(after=7, time_s=3.0, share_percent=20)
     assert config.probe == ProbeConfig(
         path="/up",
         host="app.test",
@@ -191,6 +196,9 @@ def test_missing_address_is_named(missing):
         ("--all-down", "open"),
         ("--on-down", "kill"),
         ("--eject-errors", "500"),
+        ("--eject-after", "0"),
+        ("--eject-time", "0s"),
+        ("--eject-share", "101"),
         ("--engine", "fast"),
         ("--workers", "0"),
         ("--workers", "65"),

@@ -1,6 +1,15 @@
 """The defaults that the user's page promises."""
 
-from fastlb.model.config import Config, LogConfig, Policy, ProbeConfig, StatusRange, TimeoutConfig
+from fastlb.model.config import (
+    Config,
+    EjectConfig,
+    EjectErrors,
+    LogConfig,
+    Policy,
+    ProbeConfig,
+    StatusRange,
+    TimeoutConfig,
+)
 from fastlb.model.limits import TRIES_MAX, LimitConfig
 
 
@@ -15,6 +24,12 @@ def test_backend_is_asked_every_two_seconds_and_given_one_to_answer():
 
     assert (probe.interval_s, probe.timeout_s, probe.fall, probe.rise) == (2.0, 1.0, 3, 2)
     assert (probe.enabled, probe.path, probe.expect) == (True, "/", (StatusRange(200, 399),))
+
+
+def test_five_failures_in_a_row_eject_for_ten_seconds_and_gateway_errors_are_failures():
+    """A check may pass while every request fails. An error of the application, 500, is its own affair."""
+    assert EjectConfig() == EjectConfig(after=5, time_s=10.0, share_percent=50)
+    assert Config.__dataclass_fields__["eject_errors"].default is EjectErrors.GATEWAY
 
 
 def test_no_time_out_covers_a_whole_response():

@@ -9,7 +9,7 @@ from fakes import FakeClock, FakeEngine, Lines
 from fastlb.control.member import Member
 from fastlb.control.membership import Membership
 from fastlb.model.address import Address
-from fastlb.model.config import AllDown, BackendConfig, OnDown, Policy, ProbeConfig
+from fastlb.model.config import AllDown, BackendConfig, EjectConfig, OnDown, Policy, ProbeConfig
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import Event, EventKind
 from fastlb.model.plan import Pick
@@ -46,6 +46,7 @@ class Pool:
         policy: Policy = Policy.LEAST_CONN,
         all_down: AllDown = AllDown.FAIL,
         on_down: OnDown = OnDown.KEEP,
+        ejection: EjectConfig | None = None,
         **probe,
     ) -> None:
         self.engine, self.clock, self.said, self.watched = FakeEngine(), FakeClock(), Lines(), Watched()
@@ -58,6 +59,7 @@ class Pool:
             later=lambda publish: publish(),
             all_down=all_down,
             on_down=on_down,
+            ejection=ejection,
             drain_s=30,
         )
         self.all.watched_by(self.watched)
@@ -411,15 +413,57 @@ def test_an_ejection_ends_when_nobody_else_is_left():
 
 
 def test_not_more_than_half_the_pool_is_ejected():
-    """When all fail at once the fault is elsewhere."""
+    """The rest of it has to carry the traffic."""
     pool = Pool({}, {}, {}, {}, enabled=False)
-    for letter in "abcd":
+    for letter in "abc":
         pool.fail(letter, 5)
 
     assert pool.picked == "cd"
 
 
-def test_a_passing_probe_ends_an_ejection():
+def test_nobody_is_ejected_while_all_fail_alike():
+    """Then the fault is elsewhere, and half of the pool would be missed when it is mended."""
+    pool = Pool({}, {}, {}, {}, enabled=False)
+    for letter in "abcd":
+        pool.fail(letter, 5)
+    before = pool.picked
+    for letter in "abcd":
+        pool.fail(letter, 6, 7)
+
+    assert (before, pool.picked) == ("abcd", "abcd")
+    assert pool.said.about("backend up", "backend=a", "who is left fails as well")
+
+
+def test_who_goes_on_failing_is_ejected_when_another_does_well_again():
+    """Its successes are not told: it has not failed for as long as an ejection lasts."""
+    pool = Pool({}, {}, enabled=False)
+    for row in range(1, 31):
+        pool.fail("a", row)
+        if row < 10:
+            pool.fail("b", row)
+        pool.clock.time_s += 1
+        pool.all.tick()
+        if row == 9:
+            assert pool.picked == "ab"
+
+    assert pool.picked == "b"
+
+
+def test_what_is_ejected_is_set_by_the_user():
+    """After two failures, for three seconds, all but one."""
+    pool = Pool({}, {}, {}, enabled=False, ejection=EjectConfig(after=2, time_s=3, share_percent=100))
+    pool.fail("a", 1, 2)
+    pool.fail("b", 1, 2)
+    seen = [pool.picked]
+    for _ in range(2):
+        pool.clock.time_s += 1.5
+        pool.all.tick()
+        seen.append(pool.picked)
+
+    assert seen == ["c", "c", "abc"]
+
+
+def test_a_passing_probe_ends_an_ejection_for_failed_connects():
     """It has been seen well: no need to wait out the time."""
     pool = Pool({}, {})
     pool.probe("ab", PASS)
@@ -430,7 +474,7 @@ def test_a_passing_probe_ends_an_ejection():
     assert (before, pool.picked) == ("b", "ab")
 
 
-def test_a_passing_probe_makes_up_for_the_failures_before_it():
+def test_a_passing_probe_makes_up_for_the_failed_connects_before_it():
     """The engine's row goes on; one more failure is one, and not the sixth."""
     pool = Pool({}, {})
     pool.probe("ab", PASS)
@@ -439,6 +483,37 @@ def test_a_passing_probe_makes_up_for_the_failures_before_it():
     pool.fail("a", 6, 7, 8, 9)
     before = pool.picked
     pool.fail("a", 10)
+
+    assert (before, pool.picked) == ("ab", "b")
+
+
+@pytest.mark.parametrize("kind", [EventKind.BACKEND_FAILED, EventKind.BACKEND_ERROR])
+def test_a_passing_probe_neither_forgives_broken_exchanges_nor_ends_their_ejection(kind):
+    """Each failure brings a probe forward, which passes: it would undo every ejection."""
+    pool = Pool({}, {})
+    pool.probe("ab", PASS)
+    for row in range(1, 6):
+        pool.fail("a", row, kind=kind)
+        pool.probe("a", PASS)
+    seen = [pool.picked]
+    for _ in range(2):
+        pool.clock.time_s += 5
+        pool.all.tick()
+        seen.append(pool.picked)
+    pool.fail("a", 6, kind=kind)
+    pool.probe("a", PASS)
+
+    assert (seen, pool.picked) == (["b", "b", "ab"], "b")
+
+
+def test_a_backend_that_was_down_and_came_back_is_tried_though_it_was_ejected():
+    """It may have been mended, and a new process knows nothing of the old one's failures."""
+    pool = Pool({}, {}, rise=1, fall=1)
+    pool.probe("ab", PASS)
+    pool.fail("a", 5, kind=EventKind.BACKEND_FAILED)
+    pool.probe("a", FAIL, PASS)
+    before = pool.picked
+    pool.fail("a", 6, kind=EventKind.BACKEND_FAILED)
 
     assert (before, pool.picked) == ("ab", "b")
 

@@ -12,7 +12,6 @@ from fastlb.model.config import (
     AllDown,
     BackendConfig,
     Config,
-    EjectErrors,
     EngineChoice,
     ListenerConfig,
     LogConfig,
@@ -233,8 +232,8 @@ def test_what_is_open_on_a_drained_backend_ends_in_time(engine, monkeypatch):
     assert said.about("exchanges ended", "backend=a", "exchanges=1")
 
 
-def test_server_errors_eject_if_the_user_says_so(engine):
-    """Five in a row, as with refused connections."""
+def test_gateway_errors_eject(engine):
+    """Five in a row, as with refused connections, unless the user says that they mean something else."""
 
     async def test(supervisor, applications):
         applications["a"].status = 503
@@ -242,8 +241,7 @@ def test_server_errors_eject_if_the_user_says_so(engine):
             assert await seen(supervisor, 2) in ("b", "503b")
         assert await seen(supervisor) == "b"
 
-    rules = {"probe": ProbeConfig(enabled=False), "eject_errors": EjectErrors.GATEWAY}
-    said = balanced(engine, test, **rules)
+    said = balanced(engine, test, probe=ProbeConfig(enabled=False))
     assert said.about("backend ejected", "backend=a", "5 exchanges failed in a row: server error")
 
 
