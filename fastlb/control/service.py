@@ -163,6 +163,7 @@ class Supervisor:
                 workers=config.workers,
                 timeouts=config.timeouts,
                 limits=config.limits,
+                fields=config.fields,
                 access_format=config.log.format if self._access_log is not None else None,
                 eject_errors=config.eject_errors,
                 via=config.via,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fastlb.model.errors import ConfigError
 
-_PORT_MAX = 65535
+PORT_MAX = 65535
 _PORT_DIGITS_MAX = 5
 # sun_path of unix(7) holds 108 bytes with the closing NUL.
 _UNIX_PATH_MAX_BYTES = 107
@@ -29,8 +29,8 @@ class Address:
     path: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= _PORT_MAX:
-            raise ConfigError("address.port", self.port, f"from 0 to {_PORT_MAX}")
+        if not 0 <= self.port <= PORT_MAX:
+            raise ConfigError("address.port", self.port, f"from 0 to {PORT_MAX}")
         if self.path and ("\0" in self.path or not _is_utf8(self.path, _UNIX_PATH_MAX_BYTES)):
             raise ConfigError("address.path", self.path, f"at most {_UNIX_PATH_MAX_BYTES} bytes of UTF-8")
 
@@ -90,8 +90,8 @@ def _parse(text: str, path: str, *, port_min: int, host_optional: bool) -> Addre
     if not colon or not (host or host_optional):
         raise ConfigError(path, text, forms)
     port = _port(port_text)
-    if not port_min <= port <= _PORT_MAX:
-        raise ConfigError(path, text, f"{forms} with a port from {port_min} to {_PORT_MAX}")
+    if not port_min <= port <= PORT_MAX:
+        raise ConfigError(path, text, f"{forms} with a port from {port_min} to {PORT_MAX}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         try:

@@ -8,6 +8,7 @@ from enum import Enum
 
 from fastlb.model.address import Address
 from fastlb.model.errors import ConfigError
+from fastlb.model.fields import FieldConfig
 from fastlb.model.limits import WEIGHT_MAX, WEIGHT_MIN, WORKERS_MAX, LimitConfig, check_label
 from fastlb.model.proxied import ProxyProtocol, TrustedProxies
 
@@ -247,6 +248,7 @@ class EngineConfig:
     """What an engine needs to know; the same for both.
 
     `access_format` is None when no access log is wanted, so that nothing is recorded.
+    `fields` says which fields of requests are dropped.
     `via` is the pseudonym in the Via field of requests (RFC 9110 7.6.3), empty = no Via.
     `trusted_proxies` may say in X-Forwarded-* and with the PROXY protocol who a client is.
     `seed` makes the random policy repeatable; None = from the system.
@@ -255,6 +257,7 @@ class EngineConfig:
     workers: int = 1
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
+    fields: FieldConfig = field(default_factory=FieldConfig)
     access_format: LogFormat | None = None
     eject_errors: EjectErrors = EjectErrors.GATEWAY
     via: str = "fastlb"
@@ -284,6 +287,7 @@ class Config:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
+    fields: FieldConfig = field(default_factory=FieldConfig)
     log: LogConfig = field(default_factory=LogConfig)
     via: str = "fastlb"
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)

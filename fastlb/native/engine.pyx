@@ -18,6 +18,7 @@ from libc.string cimport memcpy
 
 from fastlb.native.accounting cimport access_lines, ring_advance, ring_peek
 from fastlb.native.balancer cimport Balancer, balancer_grant, balancer_in_flight
+from fastlb.native.field_names cimport names_fill
 from fastlb.native.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, CLOCK_MONOTONIC, CLOCK_REALTIME, EFD_CLOEXEC, EFD_NONBLOCK,
     clock_ns, eventfd, htons, inet_pton, sockaddr_in, sockaddr_in6, sockaddr_un,
@@ -157,6 +158,7 @@ cdef class NativeEngine:
         s.header_bytes = config.limits.header_bytes
         s.line_bytes = config.limits.line_bytes
         s.fields = config.limits.fields
+        names_fill(&s.names, config.fields)
         s.body_bytes = config.limits.body_bytes
         s.buffer_bytes = config.limits.buffer_bytes // self.worker_count
         s.queue_depth = config.limits.queue_depth

@@ -8,6 +8,8 @@ one Host, and one way to find the end of the body.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastlb.native.field_names cimport names_t
+
 cdef enum:
     FIELDS_MAX = 256
     HOST_MAX_BYTES = 512
@@ -16,19 +18,6 @@ cdef enum:
 cdef enum:
     HEAD_DONE = 0
     HEAD_MORE = 1
-
-# field_t.id: the fields that mean something to a proxy.
-ctypedef enum field_id_t:
-    FIELD_OTHER
-    FIELD_HOST
-    FIELD_CONTENT_LENGTH
-    FIELD_TRANSFER_ENCODING
-    FIELD_CONNECTION
-    FIELD_HOP             # Keep-Alive, Proxy-Connection, TE, Trailer
-    FIELD_UPGRADE
-    FIELD_FORWARDED       # Forwarded and X-Forwarded-For, -Proto, -Host, -Port
-    FIELD_EXPECT
-    FIELD_MAX_FORWARDS
 
 ctypedef enum method_t:
     METHOD_OTHER
@@ -60,7 +49,7 @@ cdef struct field_t:
     uint32_t value_at
     uint32_t value_len
     uint16_t name_len
-    uint8_t id
+    uint8_t id                # field_id_t
     uint8_t plain             # "Name: value\r\n" as it stands: may be copied whole
 
 cdef struct head_t:
@@ -94,6 +83,7 @@ cdef struct head_limits_t:
     uint32_t line_bytes
     uint32_t header_bytes
     uint32_t fields
+    const names_t* names
 
 cdef void head_start(head_t* head, bint is_response) noexcept nogil
 cdef int head_parse(head_t* head, const uint8_t* text, uint32_t len,

@@ -3,6 +3,10 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from fastlb.native.field_names cimport (
+    FIELD_AMBIGUOUS, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_HOST, FIELD_TRANSFER_ENCODING,
+    FIELD_UPGRADE, name_id,
+)
 from fastlb.native.types cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 
 
@@ -28,6 +32,7 @@ cdef enum:
     CONNECTION_NAMES_MAX = 32
     CONTENT_LENGTH_MAX_DIGITS = 19
     IPV6_MAX_BYTES = 45
+    PORT_MAX = 65535
 
 
 cdef void head_start(head_t* head, bint is_response) noexcept nogil:
@@ -238,7 +243,7 @@ cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
     field.value_len = <uint32_t> (value_end - value)
     field.plain = (at == name_end and value == at + 2 and at[1] == SP
                    and field.value_at + field.value_len + 2 == next_at)
-    field.id = FIELD_OTHER
+    field.id = name_id(limits.names, line, field.name_len, head.is_response)
     outcome = field_read(head, field, text)
     if outcome != HEAD_DONE:
         return outcome
@@ -247,48 +252,22 @@ cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
     return HEAD_DONE
 
 
-cdef inline bint named(const uint8_t* name, const char* lower, uint32_t len) noexcept nogil:
-    return scan_equal(name, lower, len)
-
-
 cdef int field_read(head_t* head, field_t* field, const uint8_t* text) noexcept nogil:
-    """What the field means to a proxy. Names are told apart by their length first."""
-    cdef const uint8_t* name = text + field.name_at
-    cdef uint32_t len = field.name_len
-    if len == 4 and named(name, "host", 4):
-        field.id = FIELD_HOST
+    """What the field says to a proxy."""
+    if field.id == FIELD_HOST:
         head.host_count += 1
         head.host_at = field.value_at
         head.host_len = field.value_len
-    elif len == 10 and named(name, "connection", 10):
-        field.id = FIELD_CONNECTION
+    elif field.id == FIELD_CONNECTION:
         return connection_read(head, field, text)
-    elif len == 14 and named(name, "content-length", 14):
-        field.id = FIELD_CONTENT_LENGTH
+    elif field.id == FIELD_CONTENT_LENGTH:
         return length_read(head, field, text)
-    elif len == 17 and named(name, "transfer-encoding", 17):
-        field.id = FIELD_TRANSFER_ENCODING
+    elif field.id == FIELD_TRANSFER_ENCODING:
         return coding_read(head, field, text)
-    elif len == 7 and named(name, "upgrade", 7):
-        field.id = FIELD_UPGRADE
+    elif field.id == FIELD_UPGRADE:
         head.flags |= HEAD_HAS_UPGRADE
-    elif len == 7 and named(name, "trailer", 7):
-        field.id = FIELD_HOP
-    elif len == 2 and named(name, "te", 2):
-        field.id = FIELD_HOP
-    elif len == 6 and named(name, "expect", 6):
-        field.id = FIELD_EXPECT
-    elif len == 12 and named(name, "max-forwards", 12):
-        field.id = FIELD_MAX_FORWARDS
-    elif len == 10 and named(name, "keep-alive", 10):
-        field.id = FIELD_HOP
-    elif len == 16 and (named(name, "proxy-connection", 16)):
-        field.id = FIELD_HOP
-    elif (len == 9 and named(name, "forwarded", 9)) \
-            or (len == 15 and named(name, "x-forwarded-for", 15)) \
-            or (len == 16 and (named(name, "x-forwarded-host", 16) or named(name, "x-forwarded-port", 16))) \
-            or (len == 17 and named(name, "x-forwarded-proto", 17)):
-        field.id = FIELD_FORWARDED
+    elif field.id == FIELD_AMBIGUOUS:
+        return bad(head)
     return HEAD_DONE
 
 
@@ -476,9 +455,10 @@ cdef inline bint bytes_are(const uint8_t* text, const char* other, uint32_t len)
 cdef bint host_valid(const uint8_t* host, uint32_t len) noexcept nogil:
     """uri-host [ ":" port ] of RFC 3986 3.2.2, without user information and IPvFuture.
 
-    Nothing at all is allowed (RFC 9110 7.2); a port without a host is not (4.2.1).
+    Nothing at all is allowed (RFC 9110 7.2); a port without a host is not (4.2.1). Nor are a port that
+    no socket has, and a comma, by which two hosts would be joined.
     """
-    cdef uint32_t i
+    cdef uint32_t i, port = 0
     if len == 0:
         return True
     if len > HOST_MAX_BYTES:
@@ -492,6 +472,9 @@ cdef bint host_valid(const uint8_t* host, uint32_t len) noexcept nogil:
         i += 1
     while i < len:
         if not c'0' <= host[i] <= c'9':
+            return False
+        port = port * 10 + (host[i] - c'0')
+        if port > PORT_MAX:
             return False
         i += 1
     return True
@@ -522,7 +505,7 @@ cdef uint32_t name_bytes(const uint8_t* host, uint32_t len) noexcept nogil:
         if c == c'%':
             if i + 2 >= len or not (is_hex(host[i + 1]) and is_hex(host[i + 2])):
                 return 0
-        elif not SCAN_TOKEN[c] and c not in (c'(', c')', c',', c';', c'='):  # sub-delims that are no tchar
+        elif not SCAN_TOKEN[c] and c not in (c'(', c')', c';', c'='):  # sub-delims that are no tchar
             return 0
         elif c == c'#' or c == c'^' or c == c'`' or c == c'|':         # tchar, but not in reg-name
             return 0

@@ -7,11 +7,13 @@ from libc.string cimport memcpy, strlen
 
 from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_length
 from fastlb.native.connection cimport connection_receive
+from fastlb.native.field_names cimport (
+    FIELD_CLIENT, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_FOLDED, FIELD_FORWARDED, FIELD_HOP,
+    FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE,
+)
 from fastlb.native.http1 cimport (
-    FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_FORWARDED, FIELD_HOP, FIELD_HOST,
-    FIELD_MAX_FORWARDS, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, HEAD_ABSOLUTE, HEAD_CHUNKED,
-    HEAD_CONN_NAMES, HEAD_LENGTH_REWRITE, HEAD_MORE, METHOD_OPTIONS, METHOD_TRACE, field_t,
-    head_limits_t, head_names_field, head_parse, head_start, head_t,
+    HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_LENGTH_REWRITE, HEAD_MORE, METHOD_OPTIONS,
+    METHOD_TRACE, field_t, head_limits_t, head_names_field, head_parse, head_start, head_t,
 )
 from fastlb.native.max_forwards cimport max_forwards_left
 from fastlb.native.types cimport (
@@ -49,6 +51,7 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
     limits.line_bytes = worker.settings.line_bytes
     limits.header_bytes = worker.settings.header_bytes
     limits.fields = worker.settings.fields
+    limits.names = &worker.settings.names
     if head == NULL:
         head = <head_t*> worker.head
         head_start(head, is_response)
@@ -140,7 +143,7 @@ cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field
                             bint trusted, bint* length_seen) noexcept nogil:
     """True for what must not be passed on as it is."""
     if field.id == FIELD_CONNECTION or field.id == FIELD_HOP or field.id == FIELD_UPGRADE \
-            or field.id == FIELD_TRANSFER_ENCODING:
+            or field.id == FIELD_TRANSFER_ENCODING or field.id == FIELD_FOLDED:
         return True
     if field.id == FIELD_CONTENT_LENGTH:
         if head.flags & HEAD_CHUNKED or length_seen[0]:
@@ -153,6 +156,8 @@ cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field
         return False
     if field.id == FIELD_FORWARDED and not head.is_response:
         return not trusted or forwarded_kind(text, field) & (FORWARDED_OTHER | FORWARDED_FOR)
+    if field.id == FIELD_CLIENT and not head.is_response:
+        return not trusted
     return head.flags & HEAD_CONN_NAMES and head_names_field(head, text, field)
 
 
@@ -166,7 +171,7 @@ cdef inline bint is_rewritten(const head_t* head, const field_t* field) noexcept
 
 cdef void put_fields(pen_t* pen, const head_t* head, const uint8_t* text, bint trusted) noexcept nogil:
     """The sender's fields, in order and case. Neighbours that stand as they should are copied
-    together. `trusted`: X-Forwarded-Proto, -Host and -Port are kept."""
+    together. `trusted`: what they say about the client is kept."""
     cdef uint32_t i, run_at = 0, run_end = 0
     cdef const field_t* field
     cdef bint length_seen = False

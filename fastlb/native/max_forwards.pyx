@@ -3,9 +3,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, strlen
 
-from fastlb.native.http1 cimport (
-    FIELD_MAX_FORWARDS, FIELD_OTHER, METHOD_TRACE, field_t, head_t,
-)
+from fastlb.native.field_names cimport FIELD_MAX_FORWARDS, FIELD_OTHER
+from fastlb.native.http1 cimport METHOD_TRACE, field_t, head_t
 
 
 cdef extern from "scan.h" nogil:

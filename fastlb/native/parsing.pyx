@@ -7,6 +7,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.bytearray cimport PyByteArray_AS_STRING
 
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_DONE, CHUNK_SIZE, chunks_decode
+from fastlb.native.field_names cimport names_fill, names_t
 from fastlb.native.http1 cimport (
     HEAD_CONN_UPGRADE, HEAD_HAS_LENGTH, HEAD_HAS_UPGRADE, HEAD_MORE, field_t, head_keeps_alive,
     head_limits_t, head_parse, head_request_framing, head_response_framing, head_start, head_t,
@@ -15,7 +16,11 @@ from fastlb.native.types cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME
 
 from dataclasses import dataclass
 
+from fastlb.model.fields import FieldConfig
 from fastlb.model.limits import LimitConfig
+
+cdef names_t DEFAULT_NAMES
+names_fill(&DEFAULT_NAMES, FieldConfig())
 
 
 class Refused(ValueError):
@@ -75,6 +80,7 @@ cdef class HeadReader:
         self.limits.line_bytes = limits.line_bytes
         self.limits.header_bytes = limits.header_bytes
         self.limits.fields = limits.fields
+        self.limits.names = &DEFAULT_NAMES
         self.raw = b""
         head_start(&self.head, is_response)
 

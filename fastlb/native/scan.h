@@ -137,4 +137,14 @@ static inline int scan_equal(const uint8_t *text, const char *lower, uint32_t le
     return 1;
 }
 
+/* As scan_equal(), with `_` in `text` for any `-` of `lower`. For names that are not equal. */
+static inline int scan_folds(const uint8_t *text, const char *lower, uint32_t len) {
+    for (uint32_t at = 0; at < len; at++) {
+        uint8_t byte = text[at] == '_' ? '-' : text[at] | 0x20;
+        if (byte != (uint8_t)lower[at])
+            return 0;
+    }
+    return 1;
+}
+
 #endif

@@ -6,6 +6,7 @@ to one worker, and no other thread reads or writes it while the worker runs.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastlb.native.field_names cimport names_t
 from fastlb.native.linux cimport iovec, sock_filter, sockaddr_storage, socklen_t
 
 
@@ -416,6 +417,7 @@ cdef struct settings_t:
     uint32_t header_bytes
     uint32_t line_bytes
     uint32_t fields
+    names_t names                # of fields that mean something
     uint64_t body_bytes          # of a request; 0 = no limit
     uint64_t buffer_bytes        # of one worker; 0 = no limit
     uint32_t queue_depth

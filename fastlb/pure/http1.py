@@ -37,6 +37,7 @@ Headers = list[tuple[bytes, bytes, bytes]]
 _LENGTH_MAX = 2**63 - 1
 _LENGTH_MAX_DIGITS = 19
 _HOST_MAX_BYTES = 512
+_PORT_MAX = 65_535
 _CONNECTION_NAMES_MAX = 32
 _NO_NAMES: frozenset[bytes] = frozenset()
 _H11_VERSIONS = {10: b"1.0", 11: b"1.1"}
@@ -161,6 +162,11 @@ class _Meaning:
                 if self.named > _CONNECTION_NAMES_MAX:
                     raise Refused(self.refuse_as, "too many names in Connection")
 
+    def read_ambiguous(self, value: bytes) -> None:
+        """CGI and WSGI would take it for the one that frames."""
+        if self.refuse_as == 400:
+            raise Refused(400, "a name that folds to one that frames")
+
     def keeps(self, version: int) -> bool:
         """True if the connection persists (RFC 9112 9.3)."""
         return not self.close and (version == 11 or self.keep_alive)
@@ -172,6 +178,8 @@ _READERS = {
     b"content-length": _Meaning.read_length,
     b"transfer-encoding": _Meaning.read_coding,
     b"connection": _Meaning.read_connection,
+    b"content_length": _Meaning.read_ambiguous,
+    b"transfer_encoding": _Meaning.read_ambiguous,
 }
 
 
@@ -341,7 +349,9 @@ def _check_request(
 def _is_host(host: bytes) -> bool:
     """True for uri-host and port of RFC 3986; it may be empty (RFC 9110 7.2)."""
     match = HOST.fullmatch(host) if len(host) <= _HOST_MAX_BYTES else None
-    return match is not None and (match[1] is None or _is_ipv6(match[1].decode("ascii")))
+    if match is None or (match[2] and int(match[2]) > _PORT_MAX):
+        return False
+    return match[1] is None or _is_ipv6(match[1].decode("ascii"))
 
 
 def _is_ipv6(text: str) -> bool:

@@ -147,6 +147,7 @@ class HttpExchange(Answering):
         head = request_head(
             request,
             self._client.peer,
+            self.worker.names,
             self.worker.via,
             upstream.backend.host,
         )

@@ -4,29 +4,10 @@ Fields keep their order, case and repetitions. What belongs to one connection on
 then what fastlb knows is added, so that no peer can name our own fields in its Connection.
 """
 
+from fastlb.pure.field_names import FORWARDED_FOR, HOP_BY_HOP, KEPT_ALWAYS, FieldNames
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse
 from fastlb.pure.max_forwards import forwards_left
 from fastlb.pure.peer import Peer
-
-# RFC 9110 7.6.1, and Proxy-Connection, which never was one.
-_HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"transfer-encoding",
-        b"upgrade",
-        b"trailer",
-    }
-)
-_FORWARDED_FOR = b"x-forwarded-for"
-# What trusted proxies may say about the client besides, and nobody else.
-_FORWARDED_KEPT = frozenset({b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"})
-_TRUSTED_DROPPED = _HOP_BY_HOP | {b"te", b"forwarded", _FORWARDED_FOR}
-_REQUEST_DROPPED = _TRUSTED_DROPPED | _FORWARDED_KEPT
-# Connection may name them, and they stay: a message without them would be another one, and a client
-# behind a proxy that passes Connection on could hide itself.
-_KEPT_ALWAYS = frozenset({b"host", b"content-length"}) | _FORWARDED_KEPT
 
 # RFC 9110 15 and RFC 6585 5; http.HTTPStatus has other phrases in other versions of Python.
 _REASONS = {
@@ -43,18 +24,18 @@ _REASONS = {
 }
 
 
-def request_head(request: ParsedRequest, peer: Peer, via: bytes, default_host: bytes) -> bytes:
+def request_head(
+    request: ParsedRequest, peer: Peer, names: FieldNames, via: bytes, default_host: bytes
+) -> bytes:
     """The head for the backend. `default_host` is for a 1.0 client that sent none."""
     lines = [b"%b %b HTTP/1.1\r\n" % (request.method, _origin_form(request))]
     host = request.host
     if host is None or (request.version == 10 and not _has_host(request)):
         lines.append(b"Host: %b\r\n" % (default_host if host is None else host))
-    dropped = _TRUSTED_DROPPED if peer.trusted else _REQUEST_DROPPED
-    if request.named:
-        dropped = dropped | (request.named - _KEPT_ALWAYS)
+    dropped = names.dropped(peer.trusted, request.named)
     left = forwards_left(request)
     for lower, name, value in request.headers:
-        if lower in dropped:
+        if lower in dropped or (b"_" in lower and names.folds(lower)):
             continue
         if lower == b"host" and host is not None:
             value = host
@@ -78,7 +59,7 @@ def _forwarded_lines(request: ParsedRequest, peer: Peer) -> list[bytes]:
     said: set[bytes] = set()
     if peer.trusted:
         said = {lower for lower, _, _ in request.headers}
-        hops = [value for lower, _, value in request.headers if lower == _FORWARDED_FOR and value]
+        hops = [value for lower, _, value in request.headers if lower == FORWARDED_FOR and value]
     if peer.ip:  # none for a UNIX socket
         hops.append(peer.ip.encode())
     lines = []
@@ -95,9 +76,9 @@ def response_head(response: ParsedResponse, *, chunked: bool = False, connection
     """The head for the client. `connection` is the value of its Connection field, if it gets one."""
     status = response.status
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, response.reason)]
-    dropped = _HOP_BY_HOP
+    dropped = HOP_BY_HOP
     if response.named:
-        dropped = dropped | (response.named - _KEPT_ALWAYS)
+        dropped = dropped | (response.named - KEPT_ALWAYS)
     if status < 200 or status == 204:
         dropped = dropped | {b"content-length"}  # RFC 9110 8.6
     for lower, name, value in response.headers:

@@ -15,6 +15,7 @@ from fastlb.model.proxied import ProxyProtocol
 from fastlb.pure.accounting import Accounts, Record
 from fastlb.pure.balancer import Balancer
 from fastlb.pure.buffers import Buffers
+from fastlb.pure.field_names import FieldNames
 from fastlb.pure.retry_budget import RetryBudget
 from fastlb.pure.upstream import Backend, Roster
 
@@ -51,6 +52,7 @@ class Worker:
         self.config = config
         self.timeouts = config.timeouts
         self.limits = config.limits
+        self.names = FieldNames(config.fields)
         self.via = config.via.encode("latin-1")
         self.accounts = Accounts(loop, config.access_format)
         self.balancer = Balancer(config.seed)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from fastlb.model.fields import CLIENT_FIELDS
+
 
 class Topic(str, Enum):
     """The headings of `fastlb --help`, in order."""
@@ -67,6 +69,29 @@ FLAGS = (
         metavar="CIDR|ADDRESS|unix",
         repeatable=True,
         help="Whose X-Forwarded-* fields are kept, and whose PROXY headers are believed. Repeatable.",
+    ),
+    Flag(
+        name="--pass-field",
+        topic=Topic.TRAFFIC,
+        metavar="NAME",
+        repeatable=True,
+        help="A field of requests that any client may send, of those that only a --trusted-proxy may: "
+        f"{', '.join(CLIENT_FIELDS)}. Repeatable.",
+    ),
+    Flag(
+        name="--drop-field",
+        topic=Topic.TRAFFIC,
+        metavar="NAME",
+        repeatable=True,
+        help="One more field of requests that only a --trusted-proxy may send. Repeatable.",
+    ),
+    Flag(
+        name="--underscore-fields",
+        topic=Topic.TRAFFIC,
+        metavar="pass|drop",
+        default="pass",
+        help="Fields of requests with _ in their names, which CGI and WSGI read as -. Those that resemble a "
+        "field that is framed with, set or dropped here never pass.",
     ),
     Flag(
         name="--via",

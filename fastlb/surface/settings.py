@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
+from fastlb.model.address import PORT_MAX
 from fastlb.model.config import (
     AllDown,
     BackendConfig,
@@ -24,6 +25,7 @@ from fastlb.model.config import (
     TimeoutConfig,
 )
 from fastlb.model.errors import ConfigError
+from fastlb.model.fields import FieldConfig, UnderscoreFields
 from fastlb.model.limits import WORKERS_MAX, LimitConfig
 from fastlb.model.proxied import TrustedProxies, parse_trusted_proxies
 from fastlb.surface.backend_text import parse_backend_text
@@ -60,6 +62,9 @@ _HTTP_ONLY_FLAGS = (
     "--upstream-idle-timeout",
     "--via",
     "--trusted-proxy",
+    "--pass-field",
+    "--drop-field",
+    "--underscore-fields",
     "--max-request-line",
     "--max-header-size",
     "--max-header-fields",
@@ -96,11 +101,12 @@ _FLAG_OF_PATH = {
     "timeouts.queue_s": "--queue-timeout",
     "timeouts.drain_s": "--drain-timeout",
 }
+_FLAG_OF_FIELDS = {"fields.passed": "--pass-field", "fields.dropped": "--drop-field"}
 _STATUS_RANGE = re.compile(r"([0-9]{3})(?:-([0-9]{3}))?")
 # RFC 9110 7.6.3: received-by is a pseudonym (token) or a host with an optional port.
 _VIA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z:-]+")
-# RFC 3986 3.2: what may stand in a reg-name or an IP literal, and a port.
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]+)(?::[0-9]{1,5})?")
+# RFC 3986 3.2: what may stand in a reg-name or an IP literal, and a port; as clients may send it.
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~%!$&'()*+;=-]+)(?::([0-9]{1,5}))?")
 
 _Choice = TypeVar("_Choice", bound=Enum)
 
@@ -154,6 +160,7 @@ def read_settings(typed: Typed, *, cpus: int) -> Config:
             probe=_probe(typed),
             timeouts=_timeouts(typed, mode),
             limits=_limits(typed),
+            fields=_fields(typed),
             log=_log(typed),
             via=_via(typed),
             trusted_proxies=_trusted_proxies(typed),
@@ -254,6 +261,17 @@ def _limits(typed: Typed) -> LimitConfig:
     )
 
 
+def _fields(typed: Typed) -> FieldConfig:
+    try:
+        return FieldConfig(
+            passed=tuple(typed.repeated.get("--pass-field", ())),
+            dropped=tuple(typed.repeated.get("--drop-field", ())),
+            underscores=_choice(UnderscoreFields, "--underscore-fields", typed),
+        )
+    except ConfigError as error:
+        raise ConfigError(_FLAG_OF_FIELDS.get(error.path, error.path), error.value, error.expected) from None
+
+
 def _size(typed: Typed, flag: str, *, none: str = "") -> int:
     """Bytes, at least one; 0 stands for the word `none`."""
     text = typed.text(flag)
@@ -297,7 +315,8 @@ def _ejection(typed: Typed) -> EjectConfig:
 
 def _check_host(typed: Typed) -> str:
     text = typed.text("--check-host")
-    if text and not _HOST.fullmatch(text):
+    match = _HOST.fullmatch(text)
+    if text and (match is None or int(match[1] or 0) > PORT_MAX):
         raise ConfigError("--check-host", text, "a host name or address, with a port if need be")
     return text
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fastlb.model.address import Address
 from fastlb.model.config import EjectErrors, EngineConfig, LogFormat, Mode, TimeoutConfig
 from fastlb.model.events import Event, EventKind
+from fastlb.model.fields import FieldConfig
 from fastlb.model.ledger import Ledger, Verification
 from fastlb.model.limits import LimitConfig
 from fastlb.model.plan import Pick, Plan, PlanEntry
@@ -52,6 +53,7 @@ class Balance:
         pick: Pick = Pick.LEAST_LOADED,
         timeouts: TimeoutConfig = PATIENT,
         limits: LimitConfig | None = None,
+        fields: FieldConfig | None = None,
         workers: int = 1,
         log_format: LogFormat | None = LogFormat.JSON,
         via: str = "fastlb",
@@ -73,6 +75,7 @@ class Balance:
                 workers=workers,
                 timeouts=timeouts,
                 limits=limits,
+                fields=fields or FieldConfig(),
                 access_format=log_format,
                 via=via,
                 trusted_proxies=parse_trusted_proxies(trusted),

@@ -118,6 +118,11 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "Host of empty brackets": (400, bare(b"GET / HTTP/1.1", b"Host: []")),
     "Host with letters behind the brackets": (400, bare(b"GET / HTTP/1.1", b"Host: [::1]a")),
     "Host over 512 bytes": (400, bare(b"GET / HTTP/1.1", b"Host: " + b"a" * 513)),
+    "Host with a comma": (400, bare(b"GET / HTTP/1.1", b"Host: a,b")),
+    "Host with a comma in its port": (400, bare(b"GET / HTTP/1.1", b"Host: a:80,b")),
+    "Host with a port above all": (400, bare(b"GET / HTTP/1.1", b"Host: a:65536")),
+    "Host with a port far above all": (400, bare(b"GET / HTTP/1.1", b"Host: a:" + b"9" * 40)),
+    "Host of IPv6 with a port above all": (400, bare(b"GET / HTTP/1.1", b"Host: [::1]:65536")),
     "Host that is a list": (400, bare(b"GET / HTTP/1.1", b"Host: a, b")),
     "Host with a port of letters": (400, bare(b"GET / HTTP/1.1", b"Host: a:b")),
     "Host with an open bracket": (400, bare(b"GET / HTTP/1.1", b"Host: [::1")),
@@ -127,6 +132,8 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "absolute form and an invalid Host": (400, bare(b"GET http://b/ HTTP/1.1", b"Host: a/b")),
     "absolute form and two Hosts": (400, get(b"Host: a", line=b"GET http://a/ HTTP/1.1")),
     "absolute form with a port alone": (400, get(line=b"GET http://:80/ HTTP/1.1")),
+    "absolute form with a port above all": (400, get(line=b"GET http://a:65536/ HTTP/1.1")),
+    "absolute form with a comma": (400, get(line=b"GET http://a,b/ HTTP/1.1")),
     "absolute form with a backslash": (400, get(line=b"GET http://a\\b/ HTTP/1.1")),
     "absolute form without a host": (400, get(line=b"GET http:/// HTTP/1.1")),
     # Framing: RFC 9112 6.1, 6.3.
@@ -178,6 +185,12 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "CL list with an end": (400, get(b"Content-Length: 5,")),
     "two CL, one with a sign": (400, get(b"Content-Length: 5", b"Content-Length: +5")),
     "two CL, one empty": (400, get(b"Content-Length: 5", b"Content-Length:")),
+    # CGI and WSGI read `_` as `-`: these would frame there (RFC 3875 4.1.18).
+    "CL with an underscore in its name": (400, get(b"Content_Length: 5")),
+    "CL with an underscore beside CL": (400, get(b"Content-Length: 5", b"content_length: 5")),
+    "TE with an underscore in its name": (400, get(b"Transfer_Encoding: chunked")),
+    "TE with an underscore beside CL": (400, get(b"Content-Length: 5", b"TRANSFER_ENCODING: chunked")),
+    "TE with an underscore beside TE": (400, get(b"Transfer-Encoding: chunked", b"Transfer_Encoding: x")),
     "33 names in Connection": (400, get(b"Connection: " + b", ".join([b"a"] * 33))),
     # Limits: RFC 9112 3, RFC 6585 5.
     "request line over the limit": (414, get(line=b"GET /" + b"a" * 8192 + b" HTTP/1.1")),

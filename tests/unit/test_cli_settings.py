@@ -18,6 +18,7 @@ from fastlb.model.config import (
     TimeoutConfig,
 )
 from fastlb.model.errors import ConfigError
+from fastlb.model.fields import FieldConfig, UnderscoreFields
 from fastlb.model.limits import LimitConfig
 from fastlb.model.proxied import parse_trusted_proxies
 from fastlb.surface.flags import FLAGS
@@ -83,11 +84,14 @@ def test_every_flag_reaches_the_configuration():
             "--max-body-size": "10m",
             "--retry-budget": "5",
             "--buffer-memory": "1g",
+            "--underscore-fields": "drop",
         },
         repeated={
             "--listen": (":1", "unix:/s,proxy_protocol"),
             "--backend": ("a:1", "b:2,weight=2"),
             "--trusted-proxy": ("10.0.0.0/8", "unix"),
+            "--pass-field": ("X-Real-IP", "x-scheme"),
+            "--drop-field": ("X-User",),
         },
     )
 
@@ -105,6 +109,9 @@ def test_every_flag_reaches_the_configuration():
         connections=77,
         buffer_bytes=1_073_741_824,
         retry_percent=5,
+    )
+    assert config.fields == FieldConfig(
+        passed=("X-Real-IP", "x-scheme"), dropped=("X-User",), underscores=UnderscoreFields.DROP
     )
     assert (config.all_down, config.on_down) == (AllDown.PANIC, OnDown.CLOSE)
     assert config.eject_errors is EjectErrors.ALL
@@ -211,6 +218,9 @@ def test_missing_address_is_named(missing):
         ("--check-path", "/a b"),
         ("--check-host", "a b"),
         ("--check-host", "a/b"),
+        ("--check-host", "a,b"),
+        ("--check-host", "a:65536"),
+        ("--underscore-fields", "off"),
         ("--check-expect", "200-"),
         ("--check-expect", "600"),
         ("--check-expect", "099"),
@@ -329,6 +339,18 @@ def test_bad_trusted_proxy_is_named(text):
         read(repeated=LISTEN | {"--trusted-proxy": ("::1", text)})
 
     assert (refused.value.path, refused.value.value) == ("--trusted-proxy", text)
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [("--pass-field", "X-Mine"), ("--drop-field", "Host"), ("--drop-field", "a b")],
+)
+def test_bad_field_name_is_named(flag, text):
+    """The same for fields of requests."""
+    with pytest.raises(ConfigError) as refused:
+        read(repeated=LISTEN | {flag: ("X-Real-IP", text)})
+
+    assert (refused.value.path, refused.value.value) == (flag, text)
 
 
 @pytest.mark.parametrize(

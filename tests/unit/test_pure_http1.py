@@ -5,13 +5,16 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from fastlb.model.fields import FieldConfig
 from fastlb.pure import http1
 from fastlb.pure.chunked import LAST_CHUNK, ChunkDecoder, chunk
+from fastlb.pure.field_names import FieldNames
 from fastlb.pure.http1 import Refused, parse_request, parse_response
 from fastlb.pure.http_head import answer, request_head, response_head
 from fastlb.pure.peer import Peer
 
 CLIENT = Peer("192.0.2.1", 4711, False)
+NAMES = FieldNames(FieldConfig())
 
 
 def decoded(*pieces):
@@ -24,7 +27,7 @@ def decoded(*pieces):
 def sent_on(*lines, via=b"fastlb", line=b"GET / HTTP/1.1"):
     """The lines of the head that a backend gets."""
     request = parse_request(b"\r\n".join([line, *lines, b"", b""]))
-    return request_head(request, CLIENT, via, b"10.0.0.1:80").split(b"\r\n")[:-2]
+    return request_head(request, CLIENT, NAMES, via, b"10.0.0.1:80").split(b"\r\n")[:-2]
 
 
 # ---- chunked coding --------------------------------------------------------------------------
@@ -135,7 +138,7 @@ def test_client_of_a_unix_socket_has_no_address():
     """X-Forwarded-For holds addresses, and there is none."""
     request = parse_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 
-    assert b"X-Forwarded-For" not in request_head(request, Peer("", 0, False), b"", b"")
+    assert b"X-Forwarded-For" not in request_head(request, Peer("", 0, False), NAMES, b"", b"")
 
 
 def test_response_keeps_its_length_only_where_it_means_one():
@@ -202,7 +205,7 @@ def test_h11_finds_the_body_where_we_do(raw):
     if ours is None or ours.head_bytes != len(raw):
         return
     server = h11.Connection(h11.SERVER)
-    server.receive_data(request_head(ours, CLIENT, b"", b""))
+    server.receive_data(request_head(ours, CLIENT, NAMES, b"", b""))
     expected = {"none": "none", "chunked": b"ab", "length": b"2\r\nab\r\n"[: ours.length] or "none"}
 
     assert framing_h11_sees(server) == expected[ours.framing]

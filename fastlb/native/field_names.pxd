@@ -1,0 +1,80 @@
+"""Names of fields, and what each means to a proxy: one look into a table for each field of a head.
+
+Two names fold to one if they differ in case and in `-` and `_` only: CGI and WSGI give a program
+both under one name (RFC 3875 4.1.18). Folded names are told from exact ones, because a message is
+framed and routed by exact ones alone.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr
+
+
+cdef extern from "scan.h" nogil:
+    bint scan_equal(const uint8_t* text, const char* lower, uint32_t len)
+    bint scan_folds(const uint8_t* text, const char* lower, uint32_t len)
+
+cdef enum:
+    NAME_BUCKETS = 128
+    NAMES_MAX = 192              # those below, model.fields.CLIENT_FIELDS, and the user's
+    NAME_MAX_BYTES = 64
+
+# field_t.id: the fields that mean something to a proxy.
+ctypedef enum field_id_t:
+    FIELD_OTHER
+    FIELD_HOST
+    FIELD_CONTENT_LENGTH
+    FIELD_TRANSFER_ENCODING
+    FIELD_CONNECTION
+    FIELD_HOP             # Keep-Alive, Proxy-Connection, TE, Trailer, HTTP2-Settings
+    FIELD_UPGRADE
+    FIELD_FORWARDED       # Forwarded and X-Forwarded-For, -Proto, -Host, -Port
+    FIELD_CLIENT          # other ways of saying who a client is; for trusted proxies alone
+    FIELD_EXPECT
+    FIELD_MAX_FORWARDS
+    FIELD_FOLDED          # a name that folds to one that is framed with, owned or dropped: to be dropped
+    FIELD_AMBIGUOUS       # one that folds to Content-Length or Transfer-Encoding: to be refused
+
+cdef struct name_t:
+    uint8_t id
+    uint8_t len
+    uint8_t next              # in its bucket, + 1; 0 = none
+    char text[NAME_MAX_BYTES]     # folded: small letters and hyphens
+
+# OWNER: settings_t, written before the workers start.
+cdef struct names_t:
+    uint8_t buckets[NAME_BUCKETS]     # number of the first name, + 1; 0 = none
+    uint8_t count
+    bint drops_underscores
+    name_t names[NAMES_MAX]
+
+cdef int names_fill(names_t* names, object config) except -1
+
+
+cdef inline uint32_t name_bucket(const uint8_t* name, uint32_t len) noexcept nogil:
+    """The names in the table begin and end with a letter or digit. The factors keep the usual fields
+    of requests and responses out of buckets that are taken."""
+    return (len * 8 + (name[0] | 32) * 15 + (name[len - 1] | 32) * 17) % NAME_BUCKETS
+
+
+cdef inline uint8_t name_id(const names_t* names, const uint8_t* name, uint32_t len,
+                            bint in_response) noexcept nogil:
+    """What a field, in the head or in the trailers, is by its name: field_id_t. Backends are not
+    read by CGI, so names in responses are not folded.
+
+    Cost: one byte of the table for nearly all names that mean nothing.
+    """
+    cdef uint8_t at = names.buckets[name_bucket(name, len)]
+    cdef const name_t* known
+    while at:
+        known = &names.names[at - 1]
+        if known.len == len:
+            if scan_equal(name, known.text, len):
+                return known.id
+            if not in_response and scan_folds(name, known.text, len):
+                if known.id == FIELD_CONTENT_LENGTH or known.id == FIELD_TRANSFER_ENCODING:
+                    return FIELD_AMBIGUOUS
+                return FIELD_FOLDED
+        at = known.next
+    if names.drops_underscores and not in_response and memchr(name, c'_', len) != NULL:
+        return FIELD_FOLDED
+    return FIELD_OTHER
