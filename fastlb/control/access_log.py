@@ -8,6 +8,7 @@ when it is over.
 import asyncio
 import errno
 import os
+import re
 import select
 import stat
 import threading
@@ -26,7 +27,8 @@ _CLOSE_LOOK_S = 0.002
 _QUIET_S = 1.0
 _REMIND_S = 60.0
 _POLL_MS = 50
-_STDOUT_FD = 1
+_STANDARD = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
+_OWN_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,9})")
 
 
 class Report(NamedTuple):
@@ -40,7 +42,7 @@ class AccessLog:
     """An open access log and its thread."""
 
     def __init__(self, path: str) -> None:
-        """Open `path` for appending; `-` is standard output. Raises: StartError."""
+        """Open `path` for appending; `-` is standard output, and so is /dev/stdout. Raises: StartError."""
         self._path = path
         try:
             self._fd = _open(path)
@@ -75,7 +77,7 @@ class AccessLog:
             self._changed.notify()
 
     def reopen(self) -> None:
-        """Open the path anew, for log rotation; standard output stays as it is."""
+        """Open the path anew, for log rotation; a descriptor of this process stays as it is."""
         with self._changed:
             self._reopen_asked = True
             self._changed.notify()
@@ -151,7 +153,7 @@ class AccessLog:
                 return 0, "it was still blocked at the end"
 
     def _open_again(self) -> None:
-        if self._path == "-":
+        if _own_descriptor(self._path) is not None:
             return
         try:
             fresh_fd = _open(self._path)
@@ -184,15 +186,29 @@ class AccessLog:
                 self._dropped = 0
 
 
+def _own_descriptor(path: str) -> int | None:
+    """Which descriptor of this process is meant; None for any other path.
+
+    Such a path cannot always be opened: behind it may be a socket, as under systemd and in containers.
+    """
+    if path in _STANDARD:
+        return _STANDARD[path]
+    match = _OWN_DESCRIPTOR.fullmatch(path)
+    return int(match[1]) if match else None
+
+
 def _open(path: str) -> int:
-    if path == "-":
-        return os.dup(_STDOUT_FD)
+    own_fd = _own_descriptor(path)
+    if own_fd is not None:
+        return os.dup(own_fd)
     # O_NONBLOCK: a FIFO without a reader is refused (ENXIO) instead of waited for.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     return os.open(path, flags, 0o644)
 
 
 def _refusal(path: str, error: OSError) -> str:
+    if error.errno == errno.ENXIO and stat.S_ISSOCK(os.stat(path).st_mode):
+        return f"--access-log {path}: this is a socket; give a file, a FIFO or - for standard output"
     if error.errno == errno.ENXIO:
         return f"--access-log {path}: nobody reads this FIFO; start its reader first"
     return f"--access-log {path}: {os.strerror(error.errno or 0).lower()}; give a file that can be written"

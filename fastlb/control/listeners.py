@@ -19,11 +19,14 @@ BACKLOG = 4096
 _FLAG = "--listen"
 
 
-def bind(address: Address) -> socket.socket:
-    """A listening, non-blocking socket on a numeric or UNIX address. Raises: StartError."""
+def bind(address: Address, socket_mode: int | None = None) -> socket.socket:
+    """A listening, non-blocking socket on a numeric or UNIX address; `socket_mode` is that of the path.
+
+    Raises: StartError.
+    """
     try:
         if address.is_unix:
-            return _bind_unix(address.path)
+            return _bind_unix(address.path, socket_mode)
         if address.host:
             return _bind_tcp(address.host, address.port, dual_stack=False)
         return _bind_everywhere(address.port)
@@ -90,11 +93,13 @@ def _bind_tcp(host: str, port: int, *, dual_stack: bool) -> socket.socket:
         raise
 
 
-def _bind_unix(path: str) -> socket.socket:
+def _bind_unix(path: str, socket_mode: int | None) -> socket.socket:
     _unlink_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
+        if socket_mode is not None:
+            os.chmod(path, socket_mode)  # before anybody can connect
         return _listening(sock)
     except BaseException:
         sock.close()
@@ -112,6 +117,8 @@ def _unlink_stale(path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
+        if os.path.islink(path):
+            raise StartError(f"{_FLAG} unix:{path}: a symbolic link that leads nowhere; remove it") from None
         return
     if not stat.S_ISSOCK(mode):
         raise StartError(f"{_FLAG} unix:{path}: there is something else than a socket at this path")
@@ -128,6 +135,8 @@ def _unlink_stale(path: str) -> None:
 
 
 def _refusal(address: Address, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE and address.is_unix:
+        return "something was put at this path just now; start again"
     if error.errno == errno.EADDRINUSE:
         return "the port is in use; stop the other process or use another port"
     if error.errno in (errno.EACCES, errno.EPERM):

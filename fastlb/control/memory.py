@@ -1,23 +1,19 @@
 """Memory: how much of the machine's may hold bytes in flight."""
 
 import os
-from pathlib import Path
 
+from fastlb.control.cgroup import memory_limit
 from fastlb.model.limits import BUFFER_WORKER_MIN_BYTES
 
 _SHARE = 4
 _LEAST_BYTES = 64 * 1024 * 1024
-# What a container may use (cgroup v2); the word `max` where there is no limit.
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def machine_memory() -> int:
-    """Bytes of memory that this process may count on."""
+    """Bytes of memory that this process may count on: the machine's, or less in a container."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(physical, int(_CGROUP_LIMIT.read_text()))
-    except (OSError, ValueError):
-        return physical
+    limit = memory_limit()
+    return physical if limit is None else min(physical, limit)
 
 
 def buffer_limit(memory_bytes: int, workers: int) -> int:

@@ -150,7 +150,7 @@ class Supervisor:
         self._spawn(self._keep_house())
 
     def _bind(self, address: Address, listener: ListenerConfig) -> None:
-        sock = bind(address)
+        sock = bind(address, listener.socket_mode)
         self._sockets.append((sock, listener))
         self._listeners += (bound_address(sock),)
         if address.is_unix:

@@ -1,20 +1,22 @@
 """fastlb as a process of its own: signals, descriptor limits, exit status. See service.py for the
 supervisor itself.
 
-SIGTERM and SIGINT drain, a second one ends at once; both end with status 0, because being asked
-to stop is no error. SIGUSR1 opens the access log anew.
+SIGTERM, SIGINT and SIGQUIT drain, a second one ends at once; all end with status 0, because being
+asked to stop is no error. SIGUSR1 and SIGHUP open the access log anew. SIGUSR2 is refused.
 """
 
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from fastlb.control.descriptors import connection_limit, raise_fd_limit
 from fastlb.control.event_loop import run_on_best_loop
 from fastlb.control.logs import OperationLog
 from fastlb.control.memory import buffer_limit, machine_memory
 from fastlb.control.service import Supervisor
+from fastlb.control.signals import Actions, take_over
 from fastlb.model.config import Config
 
 __all__ = ["Supervisor", "run", "serve"]
@@ -51,7 +53,9 @@ async def serve(config: Config, *, ready: Ready | None = None) -> int:
     log = OperationLog(config.log)
     supervisor = Supervisor(config, log=log)
     stop = _StopSignals(log, config.timeouts.drain_s)
-    installed = _install(supervisor, stop)
+    loop = asyncio.get_running_loop()
+    actions = _actions(supervisor, stop, log)
+    take_over(loop, actions)
     try:
         if await _unless(stop.asked, supervisor.start()):
             if ready is not None:
@@ -60,8 +64,8 @@ async def serve(config: Config, *, ready: Ready | None = None) -> int:
             await _unless(stop.again, supervisor.drain())
     finally:
         await supervisor.stop()
-        for number in installed:
-            asyncio.get_running_loop().remove_signal_handler(number)
+        for number in actions:
+            loop.remove_signal_handler(number)
     log.info("stopped")
     return 0
 
@@ -82,13 +86,19 @@ def _with_machine_limits(config: Config, nofile: int) -> Config:
     return replace(config, limits=limits)
 
 
-def _install(supervisor: Supervisor, stop: _StopSignals) -> tuple[signal.Signals, ...]:
-    loop = asyncio.get_running_loop()
-    stops = (signal.SIGTERM, signal.SIGINT)
-    for number in stops:
-        loop.add_signal_handler(number, stop.received, number.name)
-    loop.add_signal_handler(signal.SIGUSR1, supervisor.reopen_access_log)
-    return (*stops, signal.SIGUSR1)
+def _actions(supervisor: Supervisor, stop: _StopSignals, log: OperationLog) -> Actions:
+    """What each signal does. A terminal that closes (SIGHUP) ends no service."""
+    stops = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+    def refuse() -> None:
+        log.warning("SIGUSR2 does nothing: this version cannot be replaced while it runs")
+
+    return {
+        **{number: partial(stop.received, number.name) for number in stops},
+        signal.SIGUSR1: supervisor.reopen_access_log,
+        signal.SIGHUP: supervisor.reopen_access_log,
+        signal.SIGUSR2: refuse,
+    }
 
 
 async def _unless(event: asyncio.Event, work: Awaitable[object]) -> bool:

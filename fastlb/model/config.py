@@ -105,11 +105,19 @@ class ListenerConfig:
     """A bound address and what it speaks.
 
     `proxy_protocol`: every connection begins with a PROXY header, from one of `trusted_proxies`.
+    `socket_mode`: who may connect to a UNIX socket, as in chmod(2); None = what the umask leaves.
     """
 
     address: Address
     mode: Mode = Mode.HTTP
     proxy_protocol: bool = False
+    socket_mode: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.socket_mode is not None:
+            _check("listener.socket_mode", self.socket_mode, 0, 0o777)
+            if not self.address.is_unix:
+                raise ConfigError("listener.socket_mode", self.socket_mode, "given for a UNIX socket only")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,10 +43,11 @@ FLAGS = (
     Flag(
         name="--listen",
         topic=Topic.TRAFFIC,
-        metavar="ADDRESS[,proxy_protocol]",
+        metavar="ADDRESS[,OPTION...]",
         repeatable=True,
         help="Where clients connect: :8080, 0.0.0.0:8080, [::]:8080 or unix:/path. Repeatable. "
-        "proxy_protocol: each connection begins with a PROXY header, v1 or v2.",
+        "Options: proxy_protocol (each connection begins with a PROXY header, v1 or v2), mode=0660 (who may "
+        "connect to the path).",
     ),
     Flag(
         name="--backend",

@@ -87,7 +87,7 @@ def test_every_flag_reaches_the_configuration():
             "--underscore-fields": "drop",
         },
         repeated={
-            "--listen": (":1", "unix:/s,proxy_protocol"),
+            "--listen": (":1", "unix:/s,proxy_protocol,mode=0660"),
             "--backend": ("a:1", "b:2,weight=2"),
             "--trusted-proxy": ("10.0.0.0/8", "unix"),
             "--pass-field": ("X-Real-IP", "x-scheme"),
@@ -97,6 +97,7 @@ def test_every_flag_reaches_the_configuration():
 
     assert [str(listener.address) for listener in config.listeners] == [":1", "unix:/s"]
     assert [listener.proxy_protocol for listener in config.listeners] == [False, True]
+    assert [listener.socket_mode for listener in config.listeners] == [None, 0o660]
     assert config.trusted_proxies == parse_trusted_proxies(["10.0.0.0/8", "unix"])
     assert [(backend.label, backend.weight) for backend in config.backends] == [("a:1", 1), ("b:2", 2)]
     assert (config.policy, config.engine, config.workers) == (Policy.RANDOM, EngineChoice.PURE, 6)
@@ -360,6 +361,12 @@ def test_bad_field_name_is_named(flag, text):
         (":80,", "option of a listener"),
         (":80,proxy", "option of a listener"),
         (":80,proxy_protocol,proxy_protocol", "twice"),
+        (":80,mode=0660", "only a path has a mode"),
+        ("unix:/s,mode=0660,mode=0600", "twice"),
+        ("unix:/s,mode=rw", "three octal digits"),
+        ("unix:/s,mode=0888", "three octal digits"),
+        ("unix:/s,mode=", "three octal digits"),
+        ("unix:/s,mode", "option of a listener"),
     ],
 )
 def test_bad_option_of_a_listener_is_named(text, why):

@@ -138,6 +138,38 @@ def test_a_file_in_the_way_is_never_removed(tmp_path):
     assert path.read_text() == "precious"
 
 
+def test_a_symbolic_link_that_leads_nowhere_is_named(tmp_path):
+    """bind(2) calls it an address in use, and nobody finds who uses it."""
+    path = tmp_path / "s"
+    path.symlink_to(tmp_path / "gone")
+
+    assert "a symbolic link that leads nowhere; remove it" in refusal(Address(path=str(path)))
+    assert path.is_symlink()
+
+
+def test_a_path_that_is_taken_between_the_look_and_the_bind_is_no_port(tmp_path, monkeypatch):
+    """Two of us start at once; there is no port that anybody could look for."""
+
+    def refuse(self, address):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+
+    assert "something was put at this path just now" in refusal(Address(path=str(tmp_path / "s")))
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_a_unix_socket_has_the_mode_that_was_asked_for(tmp_path, umask):
+    """nginx of another user must be able to connect, whatever the service manager's umask."""
+    path = tmp_path / "s"
+    before = os.umask(umask)
+    try:
+        with bind(Address(path=str(path)), 0o660):
+            assert path.stat().st_mode & 0o777 == 0o660
+    finally:
+        os.umask(before)
+
+
 def test_a_missing_directory_is_named(tmp_path):
     """unix:/run/fastlb/s before anybody has made /run/fastlb."""
     assert "no such directory" in refusal(Address(path=str(tmp_path / "no" / "s")))

@@ -9,6 +9,7 @@ from datetime import datetime
 from rich.console import Console
 
 from fastlb.control.event_loop import run_on_best_loop
+from fastlb.control.signals import take_over
 from fastlb.control.supervisor import Supervisor
 from fastlb.model.address import Address
 from fastlb.model.config import (
@@ -29,7 +30,7 @@ _LINE_EVERY_S = 1.0
 
 
 def run_demo(port: int, engine: EngineChoice) -> int:
-    """Run until SIGINT or SIGTERM. Port 0 lets the kernel choose.
+    """Run until SIGINT, SIGTERM, SIGQUIT or the end of the terminal (SIGHUP). Port 0 lets the kernel choose.
 
     Returns: 0.
     Raises:  StartError if the port is taken; EngineUnavailableError.
@@ -54,9 +55,8 @@ def demo_config(port: int, engine: EngineChoice, backends: Sequence[Backend]) ->
 
 async def _demo(port: int, engine: EngineChoice) -> None:
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+    take_over(asyncio.get_running_loop(), dict.fromkeys(ends, ended.set))
     async with contextlib.AsyncExitStack() as stack:
         backends = make_backends()
         for backend in backends:
