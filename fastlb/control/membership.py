@@ -93,6 +93,11 @@ class Membership:
         return tuple(self._members.values())
 
     @property
+    def anybody_up(self) -> bool:
+        """True if somebody may be picked without a panic."""
+        return self._count("up") > 0
+
+    @property
     def panicking(self) -> bool:
         """True while traffic goes to backends that are down, because all of them are."""
         return self._publisher.panicking
@@ -220,15 +225,15 @@ class Membership:
         patience_s = rise_fall.first_result_due_s(
             interval_s=self._probe.interval_s, timeout_s=self._probe.timeout_s
         )
+        nobody = not self.anybody_up
         for member in self._members.values():
             before = member.standing
             if member.failing and not passive.is_failing(member.ejection, now_s, self._rules):
                 # Nothing was heard of it for a while: it may do well, or nobody asks it for anything.
                 member.failing = False
                 self._changed(member, before, "its failures are long ago")
-            if member.health.state is State.UNKNOWN and now_s - member.added_s > patience_s:
-                member.health = rise_fall.assume_up(member.health)
-                self._changed(member, before, f"no probe could be finished in {patience_s:g}s")
+            if nobody and member.health.state is State.UNKNOWN and now_s - member.added_s > patience_s:
+                self._take_as_up(member, f"no probe could be finished in {patience_s:g}s")
             elif member.ejection.until_s is not None:
                 member.ejection = passive.observe_time(member.ejection, now_s)
                 self._changed(member, before, "its ejection is over")
@@ -238,12 +243,12 @@ class Membership:
         self._publish_later()
 
     def fail_open(self) -> None:
-        """The wait at the start is over: who has not been heard of is taken as up. Publishes."""
-        for member in self._members.values():
-            if member.health.state is State.UNKNOWN:
-                before = member.standing
-                member.health = rise_fall.assume_up(member.health)
-                self._changed(member, before, "no probe could be finished in time")
+        """The wait at the start is over: who has not been heard of is taken as up, if nobody is known to
+        be. Publishes."""
+        if not self.anybody_up:
+            for member in self._members.values():
+                if member.health.state is State.UNKNOWN:
+                    self._take_as_up(member, "no probe could be finished in time")
         # At once: accepting begins next, and nobody could be picked.
         self._publish()
 
@@ -259,6 +264,12 @@ class Membership:
         else:
             self._departures.stay(member.slot)
         self._changed(member, before, "asked for")
+
+    def _take_as_up(self, member: Member, reason: str) -> None:
+        """It is better to try who has not been heard of than to refuse clients."""
+        before = member.standing
+        member.health = rise_fall.assume_up(member.health)
+        self._changed(member, before, reason)
 
     def _may_eject(self, member: Member) -> bool:
         return passive.may_eject(

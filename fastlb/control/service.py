@@ -8,7 +8,7 @@ start waits in the accept queue instead of being told that there is no backend.
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from random import Random
 
 from fastlb import __version__
@@ -27,9 +27,11 @@ from fastlb.model.contract import Engine
 from fastlb.model.events import Event, EventKind
 
 _TICK_S = 1.0
-# Beyond the probes' own time-out: for the event loop to be late under load.
+# Beyond the probes' own time-out while nobody is known to be up: for an event loop that is late under load.
 _FIRST_ROUND_SLACK_S = 0.5
 _POOL_SHOWN_MAX = 10
+# Between two plans, as a multiple of what the last one took.
+_PAUSE_SHARE = 4.0
 
 
 class Supervisor:
@@ -54,6 +56,8 @@ class Supervisor:
         self._unix_paths: list[tuple[str, PathIdentity]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._taking: asyncio.Handle | None = None
+        self._publishing = False
+        self._publish_after_s = 0.0
         self._access_dropped = 0
         self._lost = OftenRepeated(self._log.warning, "access records lost to overload")
         self._paused = OftenRepeated(self._log.warning, "accepting paused")
@@ -141,7 +145,10 @@ class Supervisor:
         self._say_started(self._loaded)
         self._start_members(backends)
         if self._prober is not None:
-            await self._prober.first_round(config.probe.timeout_s + _FIRST_ROUND_SLACK_S)
+            await self._prober.first_round(config.probe.timeout_s)
+            if not self.membership.anybody_up:
+                await self._prober.first_round(_FIRST_ROUND_SLACK_S)
+        self._publishing = True
         self.membership.fail_open()
         for sock, listener in self._sockets:
             self.engine.open_listener(sock, listener.mode, listener.proxy_protocol)
@@ -181,7 +188,7 @@ class Supervisor:
             probe=config.probe,
             log=self._log,
             clock=self._clock,
-            later=asyncio.get_running_loop().call_soon,
+            later=self._publish_later,
             all_down=config.all_down,
             on_down=config.on_down,
             ejection=config.ejection,
@@ -195,6 +202,23 @@ class Supervisor:
             membership.watched_by(self._prober)
         if not all(backend.address.is_numeric for backend in config.backends):
             self._spawn(NameFollower(membership, self._log).follow())
+
+    def _publish_later(self, publish: Callable[[], None]) -> None:
+        """In the next turn of the loop, but with pauses between plans of thousands: they may take a fifth
+        of its time. Before accepting begins not at all: that asks for the first plan."""
+        if self._publishing:
+            loop = asyncio.get_running_loop()
+            pause_s = self._publish_after_s - self._clock.now_s()
+            if pause_s <= 0:
+                loop.call_soon(self._publish, publish)
+            else:
+                loop.call_later(pause_s, self._publish, publish)
+
+    def _publish(self, publish: Callable[[], None]) -> None:
+        began_s = self._clock.now_s()
+        publish()
+        ended_s = self._clock.now_s()
+        self._publish_after_s = ended_s + _PAUSE_SHARE * (ended_s - began_s)
 
     def _new_prober(self, membership: Membership) -> Prober:
         modes = {listener.mode for listener in self._config.listeners}

@@ -2,8 +2,8 @@
 
 Results count in a row: one opposite result starts the count again. Before the first result a
 backend is unknown and gets no traffic; that first result decides alone, so that a start does not
-have to wait for `rise` probes. A backend that could not be asked in time is taken as up: it is
-better to try it than to refuse clients because the asking was slow.
+have to wait for `rise` probes. A backend that could not be asked in time is taken as up while nobody
+is known to be up: it is better to try it than to refuse clients because the asking was slow.
 
 state      pass                      failure
 unknown    up                        down

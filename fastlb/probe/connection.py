@@ -41,11 +41,12 @@ async def _within(timeout_s: float, work: Coroutine[None, None, Answer]) -> Answ
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-            if not task.cancelled():
-                task.exception()  # looked at, or asyncio would complain that nobody did
+        # Also if it has ended: whoever cancels us in the turn in which it failed takes the place of its
+        # error, and asyncio would complain that nobody looked at that. cancel() tells it not to.
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
     if not done:
         raise asyncio.TimeoutError
     return task.result()

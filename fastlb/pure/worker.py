@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Protocol
 
 from fastlb.model.address import Address
@@ -59,6 +60,8 @@ class Worker:
         self._retry_budget = RetryBudget(config.limits.retry_percent, _now_ms())
         self.plan = Plan()
         self.backends: dict[int, Backend] = {}
+        self._by_address: dict[Address, Backend] = {}
+        self._free_slots: list[int] = []  # a heap of those that somebody had, lowest first
         self.clients: set[Client] = set()
         self.exchanges: set[Counted] = set()
         self.buffers = Buffers(
@@ -76,18 +79,18 @@ class Worker:
         if not address.is_numeric:
             raise ConfigError("backend.address", str(address), "numeric or a UNIX socket")
         check_label(label)
-        for backend in self.backends.values():
-            if backend.address == address:
-                backend.removed = False
-                backend.label = label
-                backend.begin_with(proxy_protocol)
-                return backend.slot
+        known = self._by_address.get(address)
+        if known is not None:
+            known.removed = False
+            known.label = label
+            known.begin_with(proxy_protocol)
+            return known.slot
         if len(self.backends) >= BACKENDS_MAX:
             raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX}")
-        slot = next(n for n in range(BACKENDS_MAX) if n not in self.backends)
+        slot = heappop(self._free_slots) if self._free_slots else len(self.backends)
         backend = Backend(self.loop, slot, address, label, self.timeouts.upstream_idle_s)
         backend.begin_with(proxy_protocol)
-        self.backends[slot] = backend
+        self.backends[slot] = self._by_address[address] = backend
         return slot
 
     def remove_backend(self, slot: int) -> None:
@@ -141,7 +144,8 @@ class Worker:
     def _forget_if_unused(self, backend: Backend) -> None:
         if not self.balancer.in_flight(backend.slot):
             backend.close()
-            del self.backends[backend.slot]
+            del self.backends[backend.slot], self._by_address[backend.address]
+            heappush(self._free_slots, backend.slot)
             self.balancer.forget(backend.slot)
 
     # --- connections ------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from fastlb.model.address import PORT_MAX
+from fastlb.model.address import PORT_MAX, Address
 from fastlb.model.config import (
     AllDown,
     BackendConfig,
@@ -204,11 +204,12 @@ def _listeners(typed: Typed, mode: Mode) -> tuple[ListenerConfig, ...]:
     if not texts:
         raise ConfigError("--listen", "", "given: add one, such as --listen :8080")
     listeners = tuple(parse_listen_text(text, mode) for text in texts)
-    addresses = [listener.address for listener in listeners]
-    for place, address in enumerate(addresses):
+    seen: set[Address] = set()
+    for text, listener in zip(texts, listeners, strict=True):
         # Port 0 is a new port each time.
-        if address in addresses[:place] and (address.port or address.is_unix):
-            raise ConfigError("--listen", texts[place], "an address to give twice")
+        if listener.address in seen and (listener.address.port or listener.address.is_unix):
+            raise ConfigError("--listen", text, "an address to give twice")
+        seen.add(listener.address)
     return listeners
 
 
@@ -217,13 +218,15 @@ def _backends(typed: Typed) -> tuple[BackendConfig, ...]:
     if not texts:
         raise ConfigError("--backend", "", "given: add one, such as --backend 127.0.0.1:9001")
     backends = tuple(parse_backend_text(text) for text in texts)
-    addresses = [backend.address for backend in backends]
-    labels = [backend.label for backend in backends]
-    for place, text in enumerate(texts):
-        if addresses[place] in addresses[:place]:
+    addresses: set[Address] = set()
+    labels: set[str] = set()
+    for text, backend in zip(texts, backends, strict=True):
+        if backend.address in addresses:
             raise ConfigError("--backend", text, "an address to give twice; weight=2 doubles its share")
-        if labels[place] in labels[:place]:
-            raise ConfigError("--backend", text, f"named {labels[place]} alone: each name is given once")
+        if backend.label in labels:
+            raise ConfigError("--backend", text, f"named {backend.label} alone: each name is given once")
+        addresses.add(backend.address)
+        labels.add(backend.label)
     return backends
 
 

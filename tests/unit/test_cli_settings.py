@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastlb.model.address import Address
 from fastlb.model.config import (
     AllDown,
     Config,
@@ -291,6 +292,17 @@ def test_the_same_thing_twice_is_refused(repeated, flag):
         read(repeated=repeated)
 
     assert refused.value.path == flag
+
+
+def test_the_search_for_the_same_thing_twice_is_not_quadratic(monkeypatch):
+    """Ten thousand backends took half a minute to start."""
+    compared = []
+    equal = Address.__eq__
+    monkeypatch.setattr(Address, "__eq__", lambda self, other: compared.append(1) or equal(self, other))
+    texts = tuple(f"127.0.{n // 250}.{n % 250}:{80 + n}" for n in range(1000))
+    read(repeated={"--listen": texts, "--backend": texts})
+
+    assert len(compared) < 1000
 
 
 @pytest.mark.parametrize("host", ["a..b", ".a", "x" * 64])

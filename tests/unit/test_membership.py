@@ -362,14 +362,39 @@ def test_a_backend_that_cannot_be_asked_in_time_is_taken_as_up():
 
 
 def test_the_end_of_the_wait_at_the_start_opens_to_everybody_unknown():
-    """Who was heard of keeps what was said."""
+    """Nobody is known to be up, so that trying is better than refusing. Who was heard of keeps what was
+    said."""
     pool = Pool({}, {}, {}, fall=1)
-    pool.probe("a", PASS)
     pool.probe("b", FAIL)
     pool.all.fail_open()
 
     assert pool.picked == "ac"
     assert pool.said.about("backend up", "backend=c", "no probe could be finished in time")
+
+
+def test_who_is_unheard_of_is_not_picked_while_somebody_is_known_to_be_up():
+    """Of ten thousand backends a third has been asked when the wait is over; the rest may well be dead."""
+    pool = Pool({}, {}, {}, rise=1, fall=1, interval_s=2, timeout_s=1)
+    pool.probe("a", PASS)
+    pool.all.fail_open()
+    pool.clock.time_s += 100
+    pool.all.tick()
+    seen = [pool.picked]
+    pool.probe("a", FAIL)
+    pool.all.tick()
+    seen.append(pool.picked)
+
+    assert seen == ["a", "bc"]
+
+
+def test_who_drains_is_nobody_to_wait_with():
+    """It is up, and gets no traffic."""
+    pool = Pool({}, {}, interval_s=2, timeout_s=1)
+    pool.probe("a", PASS)
+    pool.all.drain("a")
+    pool.all.fail_open()
+
+    assert pool.picked == "b"
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,34 @@ def test_a_cancellation_in_the_turn_of_the_answer_is_not_lost():
     assert asyncio.run(run())
 
 
+def test_a_failure_in_the_turn_of_a_cancellation_complains_to_nobody():
+    """256 checks that were refused in the turn of the stop left 256 tracebacks."""
+    complaints: list[dict] = []
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        asking, refused = asyncio.Event(), asyncio.Event()
+
+        async def ask(reader, writer):
+            asking.set()
+            await refused.wait()
+            raise ConnectionRefusedError
+
+        async with answering(b"") as (address, _):
+            task = asyncio.ensure_future(probe(address, ask, 60))
+            await asking.wait()
+            refused.set()
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            del task
+            gc.collect()
+
+    asyncio.run(run())
+
+    assert complaints == []
+
+
 def test_a_head_without_end_is_given_up():
     """A probe must not eat memory for a backend that went mad."""
     result = ask(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 200_000, hold=True)

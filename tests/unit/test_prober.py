@@ -5,6 +5,7 @@ from random import Random
 
 from fakes import FakeClock, FakeEngine, Lines, settle
 
+import fastlb.control.prober as room
 from fastlb.control.member import Member
 from fastlb.control.prober import PROBES_MAX, Prober
 from fastlb.model.address import Address
@@ -106,9 +107,14 @@ def test_the_wait_for_the_first_round_is_bounded():
     async def test(bench):
         bench.gate.clear()
         bench.prober.watch(member("a"))
-        await bench.prober.first_round(0.01)
+        waiting = asyncio.ensure_future(bench.prober.first_round(30))
+        await settle()
+        await bench.clock.advance(29)
+        early = waiting.done()
+        await bench.clock.advance(2)
+        await waiting
 
-        assert not bench.results
+        assert (early, bench.results) == (False, [])
 
     on_bench(test)
 
@@ -124,6 +130,24 @@ def test_the_next_probe_comes_one_interval_later_give_or_take_a_tenth():
         await bench.clock.advance(2.02)
 
         assert (early, len(bench.asked)) == (1, 2)
+
+    on_bench(test)
+
+
+def test_so_many_members_that_probes_would_take_the_machine_are_asked_less_often(monkeypatch):
+    """The pure engine carries traffic in the thread that probes: five thousand probes a second left none."""
+    monkeypatch.setattr(room, "PROBES_MAX_PER_S", 2)
+
+    async def test(bench):
+        for number in range(40):
+            bench.prober.watch(member(str(number)))
+        await settle()
+        first = len(bench.asked)
+        await bench.clock.advance(17.9)
+        early = len(bench.asked)
+        await bench.clock.advance(4.2)
+
+        assert (first, early, len(bench.asked)) == (40, 40, 80)
 
     on_bench(test)
 
@@ -235,6 +259,39 @@ def test_probes_that_this_machine_cannot_send_are_said_once():
         await settle()
 
         assert len(bench.said.about("probes could not be sent", "too many open files")) == 1
+
+    on_bench(test)
+
+
+def test_the_wait_for_the_first_round_needs_no_task_for_each_member():
+    """Ten thousand tasks more, only to wait."""
+
+    async def test(bench):
+        bench.gate.clear()
+        for name in "abc":
+            bench.prober.watch(member(name))
+        waiting = asyncio.ensure_future(bench.prober.first_round(30))
+        await settle()
+        tasks = len(asyncio.all_tasks())
+        bench.gate.set()
+        await waiting
+
+        assert tasks == 5  # the test, the wait, and a probe each
+
+    on_bench(test)
+
+
+def test_who_is_forgotten_in_the_first_round_is_not_waited_for():
+    """It is never asked."""
+
+    async def test(bench):
+        bench.gate.clear()
+        one = member("a")
+        bench.prober.watch(one)
+        waiting = asyncio.ensure_future(bench.prober.first_round(60))
+        await settle()
+        bench.prober.forget(one)
+        await waiting
 
     on_bench(test)
 

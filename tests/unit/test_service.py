@@ -8,7 +8,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from fakes import FakeEngine, Lines, until
+from fakes import FakeClock, FakeEngine, Lines, settle, until
 
 import fastlb.control.service as service
 from fastlb.control.service import Supervisor
@@ -187,6 +187,32 @@ def test_the_callers_sockets_are_closed_once_the_engine_has_them():
             await asyncio.open_connection("127.0.0.1", supervisor.listeners[0].port)
 
     run(look)
+
+
+def test_plans_that_take_long_are_made_with_pauses_between_them(monkeypatch):
+    """With ten thousand backends that come up one by one, nothing else would be done."""
+    clock, said = FakeClock(), Lines()
+    real = FakeEngine.publish
+
+    def publish(self, plan):
+        real(self, plan)
+        clock.time_s += 1.0
+
+    async def main():
+        supervisor = Supervisor(config(1, 2, 3, probe=ProbeConfig(enabled=False)), log=said.log, clock=clock)
+        await supervisor.start()
+        counts = []
+        for label in ("b0", "b1", "b2"):
+            supervisor.membership.drain(label)
+            await settle()
+            counts.append(len(supervisor.engine.plans))
+        await supervisor.stop()
+        return counts
+
+    monkeypatch.setattr(FakeEngine, "publish", publish)
+    monkeypatch.setattr(service, "_TICK_S", 60)
+
+    assert asyncio.run(main()) == [2, 2, 2]
 
 
 def test_a_backend_that_goes_down_leaves_the_plan_without_being_told(listening):
