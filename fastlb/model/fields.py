@@ -69,11 +69,16 @@ OWN_FIELDS = (
     "X-Forwarded-Host",
     "X-Forwarded-Port",
 )
+# The protocol of the tunnels that Upgrade may open without a flag.
+WEBSOCKET = "websocket"
 ADDED_NAMES_MAX = 64
+ADDED_PROTOCOLS_MAX = 16
+PROTOCOL_MAX_BYTES = 32
 NAME_MAX_BYTES = 64
 
 # Letters and digits at both ends, because names are looked up by their ends.
 _NAME = re.compile(r"[0-9A-Za-z]+(?:[-_]+[0-9A-Za-z]+)*")
+_PROTOCOL = re.compile(r"[0-9A-Za-z]+(?:[-.][0-9A-Za-z]+)*")
 
 
 class UnderscoreFields(str, Enum):
@@ -97,12 +102,14 @@ class FieldConfig:
     """What is done with fields of requests by their names.
 
     `passed`: of CLIENT_FIELDS, those that any client may send. `dropped`: more that only trusted
-    proxies may send. `underscores`: other names with `_` in them, from anybody.
+    proxies may send. `underscores`: other names with `_` in them, from anybody. `upgrades`: the
+    protocols besides WEBSOCKET that a client may ask for with Upgrade.
     """
 
     passed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     underscores: UnderscoreFields = UnderscoreFields.PASS
+    upgrades: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.passed:
@@ -121,6 +128,23 @@ class FieldConfig:
                 raise ConfigError("fields.dropped", name, "a field that fastlb has no rule of its own for")
         if len(self.dropped) > ADDED_NAMES_MAX:
             raise ConfigError("fields.dropped", len(self.dropped), f"at most {ADDED_NAMES_MAX} names")
+        self._check_upgrades()
+
+    def _check_upgrades(self) -> None:
+        for name in self.upgrades:
+            if not _PROTOCOL.fullmatch(name) or len(name) > PROTOCOL_MAX_BYTES:
+                raise ConfigError(
+                    "fields.upgrades",
+                    name,
+                    f"a protocol of at most {PROTOCOL_MAX_BYTES} letters, digits, hyphens and dots, without "
+                    "its version, such as tcp",
+                )
+            if name.lower() == "h2c":
+                raise ConfigError(
+                    "fields.upgrades", name, "a protocol besides HTTP: requests in such a tunnel meet no rule"
+                )
+        if len(self.upgrades) > ADDED_PROTOCOLS_MAX:
+            raise ConfigError("fields.upgrades", len(self.upgrades), f"at most {ADDED_PROTOCOLS_MAX} names")
 
     @property
     def client_names(self) -> frozenset[bytes]:
@@ -129,3 +153,8 @@ class FieldConfig:
         return frozenset(
             name.encode() for name in (*_CLIENT_NAMES, *map(folded, self.dropped)) if name not in passed
         )
+
+    @property
+    def protocols(self) -> frozenset[bytes]:
+        """What Upgrade may ask for, in small letters and without versions."""
+        return frozenset(name.lower().encode() for name in (WEBSOCKET, *self.upgrades))

@@ -17,6 +17,8 @@ cdef enum:
     NAME_BUCKETS = 128
     NAMES_MAX = 192              # those below, model.fields.CLIENT_FIELDS, and the user's
     NAME_MAX_BYTES = 64
+    PROTOCOLS_MAX = 17           # one, and model.fields.ADDED_PROTOCOLS_MAX
+    PROTOCOL_MAX_BYTES = 32
 
 # field_t.id: the fields that mean something to a proxy.
 ctypedef enum field_id_t:
@@ -40,12 +42,18 @@ cdef struct name_t:
     uint8_t next              # in its bucket, + 1; 0 = none
     char text[NAME_MAX_BYTES]     # folded: small letters and hyphens
 
+cdef struct protocol_t:
+    uint8_t len
+    char text[PROTOCOL_MAX_BYTES]     # small letters
+
 # OWNER: settings_t, written before the workers start.
 cdef struct names_t:
     uint8_t buckets[NAME_BUCKETS]     # number of the first name, + 1; 0 = none
     uint8_t count
     bint drops_underscores
     name_t names[NAMES_MAX]
+    uint8_t protocol_count
+    protocol_t protocols[PROTOCOLS_MAX]
 
 cdef int names_fill(names_t* names, object config) except -1
 
@@ -78,3 +86,15 @@ cdef inline uint8_t name_id(const names_t* names, const uint8_t* name, uint32_t 
     if names.drops_underscores and not in_response and memchr(name, c'_', len) != NULL:
         return FIELD_FOLDED
     return FIELD_OTHER
+
+
+cdef inline bint protocol_passes(const names_t* names, const uint8_t* item, uint32_t len) noexcept nogil:
+    """True for a member of Upgrade, `protocol[/version]` (RFC 9110 7.8), that may be asked for."""
+    cdef const uint8_t* slash = <const uint8_t*> memchr(item, c'/', len)
+    cdef uint32_t i
+    if slash != NULL:
+        len = <uint32_t> (slash - item)
+    for i in range(names.protocol_count):
+        if names.protocols[i].len == len and scan_equal(item, names.protocols[i].text, len):
+            return True
+    return False

@@ -34,6 +34,8 @@ cdef int names_fill(names_t* names, object config) except -1:
         name_add(names, text, field)
     for text in config.client_names:
         name_add(names, text, FIELD_CLIENT)
+    for text in config.protocols:
+        protocol_add(names, text)
     return 0
 
 
@@ -50,4 +52,14 @@ cdef int name_add(names_t* names, bytes text, int field) except -1:
     bucket = name_bucket(<const uint8_t*> bytes_of, len_of)
     known.next = names.buckets[bucket]
     names.buckets[bucket] = names.count
+    return 0
+
+
+cdef int protocol_add(names_t* names, bytes text) except -1:
+    cdef protocol_t* known
+    assert names.protocol_count < PROTOCOLS_MAX and len(text) <= PROTOCOL_MAX_BYTES
+    known = &names.protocols[names.protocol_count]
+    names.protocol_count += 1
+    known.len = <uint8_t> len(text)
+    memcpy(known.text, <const char*> text, len(text))
     return 0

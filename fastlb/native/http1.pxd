@@ -39,7 +39,7 @@ cdef enum:
     HEAD_CLOSE = 16
     HEAD_KEEP_ALIVE = 32
     HEAD_CONN_UPGRADE = 64
-    HEAD_HAS_UPGRADE = 128
+    HEAD_HAS_UPGRADE = 128    # in a request: with a protocol that may be asked for
     HEAD_CONN_NAMES = 256     # Connection names fields that must go
     HEAD_ABSOLUTE = 512       # the host was taken from the target
     HEAD_LENGTH_REWRITE = 1024  # Content-Length came repeated or as a list
@@ -92,3 +92,23 @@ cdef bint head_names_field(const head_t* head, const uint8_t* text, const field_
 cdef int head_request_framing(const head_t* head) noexcept nogil
 cdef int head_response_framing(const head_t* head, bint to_head_request) noexcept nogil
 cdef bint head_keeps_alive(const head_t* head) noexcept nogil
+
+
+cdef inline uint32_t list_item(const uint8_t* text, uint32_t at, uint32_t end, uint32_t* item_at,
+                               uint32_t* item_len) noexcept nogil:
+    """The next item of a comma-separated list, without white space around it.
+
+    Returns: where to go on; `end` + 1 after the last one.
+    """
+    cdef uint32_t stop = at
+    cdef uint32_t first = at
+    while stop < end and text[stop] != c',':
+        stop += 1
+    at = stop + 1
+    while first < stop and (text[first] == c' ' or text[first] == c'\t'):
+        first += 1
+    while stop > first and (text[stop - 1] == c' ' or text[stop - 1] == c'\t'):
+        stop -= 1
+    item_at[0] = first
+    item_len[0] = stop - first
+    return at

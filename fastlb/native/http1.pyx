@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memset
 
 from fastlb.native.field_names cimport (
     FIELD_AMBIGUOUS, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_HOST, FIELD_TRANSFER_ENCODING,
-    FIELD_UPGRADE, name_id,
+    FIELD_UPGRADE, name_id, names_t, protocol_passes,
 )
 from fastlb.native.types cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 
@@ -244,7 +244,7 @@ cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
     field.plain = (at == name_end and value == at + 2 and at[1] == SP
                    and field.value_at + field.value_len + 2 == next_at)
     field.id = name_id(limits.names, line, field.name_len, head.is_response)
-    outcome = field_read(head, field, text)
+    outcome = field_read(head, field, text, limits.names)
     if outcome != HEAD_DONE:
         return outcome
     head.field_count += 1
@@ -252,7 +252,8 @@ cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
     return HEAD_DONE
 
 
-cdef int field_read(head_t* head, field_t* field, const uint8_t* text) noexcept nogil:
+cdef int field_read(head_t* head, field_t* field, const uint8_t* text,
+                    const names_t* names) noexcept nogil:
     """What the field says to a proxy."""
     if field.id == FIELD_HOST:
         head.host_count += 1
@@ -265,30 +266,24 @@ cdef int field_read(head_t* head, field_t* field, const uint8_t* text) noexcept 
     elif field.id == FIELD_TRANSFER_ENCODING:
         return coding_read(head, field, text)
     elif field.id == FIELD_UPGRADE:
-        head.flags |= HEAD_HAS_UPGRADE
+        upgrade_read(head, field, text, names)
     elif field.id == FIELD_AMBIGUOUS:
         return bad(head)
     return HEAD_DONE
 
 
-cdef inline uint32_t list_item(const uint8_t* text, uint32_t at, uint32_t end, uint32_t* item_at,
-                               uint32_t* item_len) noexcept nogil:
-    """The next item of a comma-separated list, without white space around it.
-
-    Returns: where to go on; `end` + 1 after the last one.
-    """
-    cdef uint32_t stop = at
-    cdef uint32_t first = at
-    while stop < end and text[stop] != c',':
-        stop += 1
-    at = stop + 1
-    while first < stop and (text[first] == SP or text[first] == TAB):
-        first += 1
-    while stop > first and (text[stop - 1] == SP or text[stop - 1] == TAB):
-        stop -= 1
-    item_at[0] = first
-    item_len[0] = stop - first
-    return at
+cdef void upgrade_read(head_t* head, const field_t* field, const uint8_t* text,
+                       const names_t* names) noexcept nogil:
+    """A request may ask for some protocols only; a response is taken as it comes."""
+    cdef uint32_t at = field.value_at, end = field.value_at + field.value_len
+    cdef uint32_t item_at = 0, item_len = 0
+    if head.is_response:
+        head.flags |= HEAD_HAS_UPGRADE
+        return
+    while at <= end:
+        at = list_item(text, at, end, &item_at, &item_len)
+        if protocol_passes(names, text + item_at, item_len):
+            head.flags |= HEAD_HAS_UPGRADE
 
 
 cdef int connection_read(head_t* head, const field_t* field, const uint8_t* text) noexcept nogil:

@@ -9,11 +9,12 @@ from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buff
 from fastlb.native.connection cimport connection_receive
 from fastlb.native.field_names cimport (
     FIELD_CLIENT, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_FOLDED, FIELD_FORWARDED, FIELD_HOP,
-    FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE,
+    FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, names_t, protocol_passes,
 )
 from fastlb.native.http1 cimport (
     HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_LENGTH_REWRITE, HEAD_MORE, METHOD_OPTIONS,
     METHOD_TRACE, field_t, head_limits_t, head_names_field, head_parse, head_start, head_t,
+    list_item,
 )
 from fastlb.native.max_forwards cimport max_forwards_left
 from fastlb.native.types cimport (
@@ -256,8 +257,31 @@ cdef uint32_t put_forwarded_for(pen_t* pen, const head_t* head, const uint8_t* t
     return seen
 
 
+cdef void put_protocols(pen_t* pen, const head_t* head, const uint8_t* text,
+                        const names_t* names) noexcept nogil:
+    """Connection: Upgrade, and of the protocols that a request names those that it may ask for."""
+    cdef uint32_t i, at, end, item_at = 0, item_len = 0
+    cdef const field_t* field
+    cdef bint begun = False
+    put_text(pen, "Connection: Upgrade\r\nUpgrade: ")
+    for i in range(head.field_count):
+        field = &head.fields[i]
+        if field.id != FIELD_UPGRADE:
+            continue
+        at = field.value_at
+        end = at + field.value_len
+        while at <= end:
+            at = list_item(text, at, end, &item_at, &item_len)
+            if protocol_passes(names, text + item_at, item_len):
+                if begun:
+                    put_text(pen, ", ")
+                put(pen, text + item_at, item_len)
+                begun = True
+    put_text(pen, "\r\n")
+
+
 cdef void put_upgrade(pen_t* pen, const head_t* head, const uint8_t* text) noexcept nogil:
-    """Connection: Upgrade and the Upgrade fields as they came."""
+    """Connection: Upgrade and the Upgrade fields of a response as they came."""
     cdef uint32_t i
     cdef const field_t* field
     put_text(pen, "Connection: Upgrade\r\n")
@@ -301,7 +325,7 @@ cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* 
     else:
         put(&pen, worker.settings.via11, worker.settings.via_len)
     if exchange.flags & X_UPGRADE:
-        put_upgrade(&pen, head, text)
+        put_protocols(&pen, head, text, &worker.settings.names)
     put_text(&pen, "\r\n")
     return pen.at
 

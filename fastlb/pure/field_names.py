@@ -32,6 +32,7 @@ class FieldNames:
     """What passes from a request to a backend, by its name. Names are in lower case."""
 
     def __init__(self, config: FieldConfig) -> None:
+        self._protocols = config.protocols
         self._client = config.client_names
         self._drops_underscores = config.underscores is UnderscoreFields.DROP
         self._dropped = _DROPPED | FORWARDED_KEPT | self._client
@@ -47,3 +48,10 @@ class FieldNames:
         """True for a name with `_` in it that does not pass, whoever sent it."""
         fold = name.replace(b"_", b"-")
         return self._drops_underscores or fold in _FOLDED or fold in self._client
+
+    def may_ask_for(self, protocol: bytes) -> bool:
+        """True for a member of Upgrade, `protocol[/version]` (RFC 9110 7.8), that is passed on."""
+        return protocol.partition(b"/")[0].lower() in self._protocols
+
+
+DEFAULT_NAMES = FieldNames(FieldConfig())

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import h11
 
 from fastlb.model.limits import LimitConfig
+from fastlb.pure.field_names import DEFAULT_NAMES, FieldNames
 from fastlb.pure.refused import Refused
 from fastlb.pure.syntax import (
     ABSOLUTE_FORM,
@@ -50,7 +51,8 @@ class ParsedRequest(NamedTuple):
     `target` is in origin-form, without the authority of an absolute-form one, which is in `host`;
     `received_target` is the whole. `fields` are as received, `headers` the same as h11 read them,
     with one Content-Length. `named` are the fields that Connection names, in lower case.
-    `framing` is none, length or chunked; `length` counts if it is length.
+    `framing` is none, length or chunked; `length` counts if it is length. `protocols` are those
+    that Upgrade asks for and may ask for; `upgrade`: and it does so properly.
     """
 
     method: bytes
@@ -66,6 +68,7 @@ class ParsedRequest(NamedTuple):
     received_target: bytes
     headers: Headers
     named: frozenset[bytes]
+    protocols: list[bytes]
 
 
 class ParsedResponse(NamedTuple):
@@ -91,7 +94,6 @@ class _Meaning:
         "chunked",
         "close",
         "coded",
-        "has_upgrade",
         "hosts",
         "keep_alive",
         "length",
@@ -100,6 +102,7 @@ class _Meaning:
         "named",
         "names",
         "other_coding",
+        "protocols",
         "refuse_as",
         "upgrade",
     )
@@ -116,7 +119,7 @@ class _Meaning:
         self.close = False
         self.keep_alive = False
         self.upgrade = False  # named in Connection
-        self.has_upgrade = False
+        self.protocols: list[bytes] = []  # members of Upgrade
         self.named = 0  # members of Connection that name a field
         self.names: set[bytes] = set()
 
@@ -124,7 +127,7 @@ class _Meaning:
         self.hosts.append(value)
 
     def read_upgrade(self, value: bytes) -> None:
-        self.has_upgrade = True
+        self.protocols += _items(value)
 
     def read_length(self, value: bytes) -> None:
         """1*DIGIT; a list or a repetition only of the same digits (RFC 9112 6.3)."""
@@ -188,7 +191,9 @@ def _items(value: bytes) -> list[bytes]:
     return [item.strip(b" \t") for item in value.split(b",")]
 
 
-def parse_request(raw: bytes, limits: LimitConfig = _DEFAULT_LIMITS) -> ParsedRequest | None:
+def parse_request(
+    raw: bytes, limits: LimitConfig = _DEFAULT_LIMITS, names: FieldNames = DEFAULT_NAMES
+) -> ParsedRequest | None:
     """Read the request head at the start of `raw`; what comes behind it is not looked at.
 
     Returns: None if the head is not complete.
@@ -220,6 +225,7 @@ def parse_request(raw: bytes, limits: LimitConfig = _DEFAULT_LIMITS) -> ParsedRe
     if not end:
         return None
     host, target = _check_request(method, received_target, version, meaning)
+    protocols = [item for item in meaning.protocols if names.may_ask_for(item)]
     headers = _second_reading(method, version, _one_length(fields, meaning))
     return ParsedRequest(
         method,
@@ -230,11 +236,12 @@ def parse_request(raw: bytes, limits: LimitConfig = _DEFAULT_LIMITS) -> ParsedRe
         max(meaning.length, 0),
         end,
         meaning.keeps(version),
-        version == 11 and meaning.upgrade and meaning.has_upgrade,
+        version == 11 and meaning.upgrade and bool(protocols),
         host,
         received_target,
         headers,
         frozenset(meaning.names) if meaning.names else _NO_NAMES,
+        protocols,
     )
 
 

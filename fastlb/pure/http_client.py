@@ -106,7 +106,7 @@ class HttpClient(Requester):
             self._started_ns = time.monotonic_ns()
             self.deadline.clear()
         try:
-            request = parse_request(self._buffer, self._worker.limits)
+            request = parse_request(self._buffer, self._worker.limits, self._worker.names)
         except Refused as refused:
             self._refuse(refused.status, "PR", *request_line(self._buffer))
             return False

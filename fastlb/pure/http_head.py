@@ -48,7 +48,7 @@ def request_head(
     if via:
         lines.append(b"Via: %b %b\r\n" % (b"1.1" if request.version == 11 else b"1.0", via))
     if request.upgrade:
-        lines.append(_upgrade_lines(request))
+        lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % b", ".join(request.protocols))
     lines.append(b"\r\n")
     return b"".join(lines)
 
@@ -130,6 +130,6 @@ def _has_host(request: ParsedRequest) -> bool:
     return any(lower == b"host" for lower, _, _ in request.headers)
 
 
-def _upgrade_lines(message: ParsedRequest | ParsedResponse) -> bytes:
-    values = [value for lower, _, value in message.headers if lower == b"upgrade"]
+def _upgrade_lines(response: ParsedResponse) -> bytes:
+    values = [value for lower, _, value in response.headers if lower == b"upgrade"]
     return b"Connection: Upgrade\r\n" + b"".join(b"Upgrade: %b\r\n" % value for value in values)

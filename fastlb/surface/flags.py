@@ -95,6 +95,13 @@ FLAGS = (
         "field that is framed with, set or dropped here never pass.",
     ),
     Flag(
+        name="--upgrade",
+        topic=Topic.TRAFFIC,
+        metavar="NAME",
+        repeatable=True,
+        help="One more protocol that clients may ask for with Upgrade, besides websocket. Repeatable.",
+    ),
+    Flag(
         name="--via",
         topic=Topic.TRAFFIC,
         metavar="NAME|off",

@@ -65,6 +65,7 @@ _HTTP_ONLY_FLAGS = (
     "--pass-field",
     "--drop-field",
     "--underscore-fields",
+    "--upgrade",
     "--max-request-line",
     "--max-header-size",
     "--max-header-fields",
@@ -101,7 +102,11 @@ _FLAG_OF_PATH = {
     "timeouts.queue_s": "--queue-timeout",
     "timeouts.drain_s": "--drain-timeout",
 }
-_FLAG_OF_FIELDS = {"fields.passed": "--pass-field", "fields.dropped": "--drop-field"}
+_FLAG_OF_FIELDS = {
+    "fields.passed": "--pass-field",
+    "fields.dropped": "--drop-field",
+    "fields.upgrades": "--upgrade",
+}
 _STATUS_RANGE = re.compile(r"([0-9]{3})(?:-([0-9]{3}))?")
 # RFC 9110 7.6.3: received-by is a pseudonym (token) or a host with an optional port.
 _VIA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z:-]+")
@@ -270,6 +275,7 @@ def _fields(typed: Typed) -> FieldConfig:
             passed=tuple(typed.repeated.get("--pass-field", ())),
             dropped=tuple(typed.repeated.get("--drop-field", ())),
             underscores=_choice(UnderscoreFields, "--underscore-fields", typed),
+            upgrades=tuple(typed.repeated.get("--upgrade", ())),
         )
     except ConfigError as error:
         raise ConfigError(_FLAG_OF_FIELDS.get(error.path, error.path), error.value, error.expected) from None

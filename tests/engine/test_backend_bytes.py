@@ -117,7 +117,7 @@ def test_proxy_header_counts_for_the_backend_only(balance, backend, version, mod
 
 def test_tunnel_counts_its_head_and_its_bytes(balance, backend):
     """Both heads, and all that is said behind them."""
-    switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
     def script(link):
         link.until(b"\r\n\r\n")
@@ -127,7 +127,7 @@ def test_tunnel_counts_its_head_and_its_bytes(balance, backend):
     started = backend(script)
     running = balance(started)
     client = running.connect()
-    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
     client.until(b"\r\n\r\n")
     client.send(b"x" * LONG_BYTES)
     assert client.exactly(LONG_BYTES) == b"x" * LONG_BYTES

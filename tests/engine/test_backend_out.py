@@ -77,12 +77,12 @@ def test_tunnel_is_reset(balance, backend):
 
     def script(link):
         link.request()
-        link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+        link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         echo(link)
 
     running = balance(backend(script))
     client = running.connect()
-    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
     client.response_head()
     client.send(b"x")
     client.exactly(1)

@@ -116,7 +116,7 @@ def half_a_head(running):
 def eager(link):
     """The first words in a tunnel come with the head that opens it. Both are long."""
     link.request()
-    head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\nX-Long: "
+    head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Long: "
     link.send(head + b"x" * 10_000 + b"\r\n\r\n" + FIRST_WORDS)
     echo(link)
 
@@ -125,7 +125,7 @@ def eager_tunnel(running):
     """A tunnel whose backend speaks first, with more than the client's small sockets hold."""
     port = running.open_listener(Mode.HTTP, send_buffer_bytes=4096)
     client = running.connect(port, receive_buffer_bytes=4096)
-    client.send(get(b"", b"Connection: Upgrade\r\nUpgrade: x\r\n"))
+    client.send(get(b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"))
     message = client.response_head()
     if message.status != 101:
         raise BrokenError

@@ -576,12 +576,12 @@ def test_upgraded_connection_began_with_a_header(balance, backend):
     def script(link):
         headers.append(take_header(link))
         link.request()
-        link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhi")
+        link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi")
         link.send(link.exactly(2))
 
     running = balance(backend(script), proxy_protocol=ProxyProtocol.V1)
     client = running.connect()
-    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
     assert client.response_head().status == 101
     client.send(b"yo")
 

@@ -28,7 +28,7 @@ REQUESTS = {
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x-a, Host, TE\r\nX-A: 1\r\nTE: trailers\r\n"
         b"Keep-Alive: 5\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=x\r\nX-B: 2\r\n\r\n" + LAST
     ),
-    "upgrade": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + LAST,
+    "upgrade": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + LAST,
     "body": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello" + LAST,
     "body collapsed": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 2\r\nX: 1\r\n\r\nhi" + LAST,
     "leading zeros": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 002\r\n\r\nhi" + LAST,

@@ -13,7 +13,21 @@ LIMITS = LimitConfig(header_bytes=1024, line_bytes=128, fields=8)
 space = st.sampled_from([b"", b" ", b"\t", b"  ", b"\x0b", b"\x00"])
 end = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b"\r\r\n", b"\r\n "])
 word = st.sampled_from(
-    [b"a", b"chunked", b"gzip", b"close", b"keep-alive", b"upgrade", b"5", b"6", b"+5", b"0x5", b""]
+    [
+        b"a",
+        b"chunked",
+        b"gzip",
+        b"close",
+        b"keep-alive",
+        b"upgrade",
+        b"websocket",
+        b"h2c/1",
+        b"5",
+        b"6",
+        b"+5",
+        b"0x5",
+        b"",
+    ]
 )
 value = st.lists(word, max_size=3).map(b", ".join) | word | st.binary(max_size=6)
 name = st.sampled_from(

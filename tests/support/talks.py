@@ -32,7 +32,9 @@ def serve(link):
         target = request.start.split(b" ")[1]
         body = {b"/long": LONG, b"/echo": request.body}.get(target, b"ok")
         if target == b"/upgrade":
-            link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+            link.send(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
             echo(link)
             return
         if target == b"/interim":
@@ -104,7 +106,7 @@ def bad_request(running):
 def tunnel(running):
     """Bytes both ways behind an upgrade."""
     client = running.connect()
-    client.send(get(b"upgrade", b"Connection: Upgrade\r\nUpgrade: x\r\n"))
+    client.send(get(b"upgrade", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"))
     message = client.response_head()
     if message.status != 101:
         raise BrokenError

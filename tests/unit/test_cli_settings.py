@@ -93,6 +93,7 @@ def test_every_flag_reaches_the_configuration():
             "--trusted-proxy": ("10.0.0.0/8", "unix"),
             "--pass-field": ("X-Real-IP", "x-scheme"),
             "--drop-field": ("X-User",),
+            "--upgrade": ("tcp",),
         },
     )
 
@@ -113,7 +114,10 @@ def test_every_flag_reaches_the_configuration():
         retry_percent=5,
     )
     assert config.fields == FieldConfig(
-        passed=("X-Real-IP", "x-scheme"), dropped=("X-User",), underscores=UnderscoreFields.DROP
+        passed=("X-Real-IP", "x-scheme"),
+        dropped=("X-User",),
+        underscores=UnderscoreFields.DROP,
+        upgrades=("tcp",),
     )
     assert (config.all_down, config.on_down) == (AllDown.PANIC, OnDown.CLOSE)
     assert config.eject_errors is EjectErrors.ALL
@@ -356,10 +360,10 @@ def test_bad_trusted_proxy_is_named(text):
 
 @pytest.mark.parametrize(
     ("flag", "text"),
-    [("--pass-field", "X-Mine"), ("--drop-field", "Host"), ("--drop-field", "a b")],
+    [("--pass-field", "X-Mine"), ("--drop-field", "Host"), ("--drop-field", "a b"), ("--upgrade", "h2c")],
 )
 def test_bad_field_name_is_named(flag, text):
-    """The same for fields of requests."""
+    """The same for fields of requests, and for protocols."""
     with pytest.raises(ConfigError) as refused:
         read(repeated=LISTEN | {flag: ("X-Real-IP", text)})
 

@@ -62,3 +62,21 @@ def test_names_are_limited_in_number():
     assert len(FieldConfig(dropped=names).client_names) == len(CLIENT_FIELDS) + 64
     with pytest.raises(ConfigError):
         FieldConfig(dropped=(*names, "Y"))
+
+
+@pytest.mark.parametrize("name", ["h2c", "H2C", "websocket/13", "a b", "", "a,b", "x" * 33])
+def test_protocol_that_cannot_be_allowed_is_refused(name):
+    """Versions make no protocol, and h2c would be a way past every rule."""
+    with pytest.raises(ConfigError) as refused:
+        FieldConfig(upgrades=("tcp", name))
+
+    assert (refused.value.path, refused.value.value) == ("fields.upgrades", name)
+
+
+def test_protocols_are_limited_in_number():
+    """They stand in a table of fixed size, too."""
+    names = tuple(f"p{n}" for n in range(16))
+
+    assert len(FieldConfig(upgrades=names).protocols) == 17
+    with pytest.raises(ConfigError):
+        FieldConfig(upgrades=(*names, "q"))
