@@ -12,15 +12,15 @@ from fastlb.native.buffer cimport (
 from fastlb.native.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
     EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_ERROR, SO_LINGER,
-    SOL_SOCKET, TCP_NODELAY, close, epoll_ctl, epoll_event, getsockopt, iovec, linger, msghdr,
-    call_recv, call_send, sendmsg, setsockopt, shutdown, socklen_t,
+    SIOCOUTQ, SOL_SOCKET, TCP_NODELAY, close, epoll_ctl, epoll_event, getsockopt, ioctl, iovec, linger,
+    msghdr, call_recv, call_send, sendmsg, setsockopt, shutdown, socklen_t,
 )
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_BATCHED, CONN_BROKEN, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE, CONN_TCP,
-    CONN_UNSENT, CONN_URGENT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED, ROLE_TCP_CLIENT,
-    SCRATCH_BYTES, STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t,
+    CONN_BATCHED, CONN_BROKEN, CONN_CONNECTING, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE,
+    CONN_TCP, CONN_UNSENT, CONN_URGENT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED,
+    ROLE_TCP_CLIENT, SCRATCH_BYTES, STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t,
     counter_add_shared, role_t, step_t, worker_t,
 )
 
@@ -78,6 +78,17 @@ cdef void connection_reset(worker_t* worker, connection_t* conn) noexcept nogil:
     connection_close(worker, conn)
 
 
+cdef void connection_discard(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Close a connection to a backend that is not needed any more: with RST, so that no local port is
+    left in TIME_WAIT, unless its peer has sent FIN first or has not acknowledged all that was sent."""
+    cdef int unacknowledged = 0
+    if conn.outbox == NULL and not conn.flags & (CONN_HANGUP | CONN_CONNECTING) \
+            and ioctl(conn.fd, SIOCOUTQ, &unacknowledged) == 0 and unacknowledged == 0:
+        connection_reset(worker, conn)
+    else:
+        connection_close(worker, conn)
+
+
 cdef void connection_note(connection_t* conn, uint32_t events) noexcept nogil:
     """Remember what epoll reported. Being writable needs no flag: who has something to send tries."""
     if events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
@@ -102,7 +113,7 @@ cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) n
                 counter_add_shared(&conn.backend.bytes_in, <uint64_t> n)
             return n
         if n == 0:
-            conn.flags &= ~CONN_READABLE
+            conn.flags = (conn.flags & ~CONN_READABLE) | CONN_HANGUP
             return 0
         if errno == EINTR:
             continue

@@ -10,7 +10,7 @@ from fastlb.native.balancer cimport (
     balancer_unwait, balancer_wait,
 )
 from fastlb.native.buffer cimport buffer_drop
-from fastlb.native.connection cimport connection_close, connection_reset
+from fastlb.native.connection cimport connection_close, connection_discard, connection_reset
 from fastlb.native.mailbox cimport wake
 from fastlb.native.relay cimport relay_close
 from fastlb.native.retry_budget cimport retry_allowed
@@ -20,7 +20,7 @@ from fastlb.native.types cimport (
     CONN_CONNECTING, CONN_REUSED, EVENT_CONNECT_FAILED, FAIL_LOCAL, FAIL_NO_BACKEND,
     FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, PHASE_CONNECTING, PHASE_DATA, PHASE_HEAD,
     PHASE_QUEUED, TIMER_QUEUE, TRIES_MAX, X_COUNTED, X_HTTP, X_IDEMPOTENT, X_READY, X_REPLAYABLE,
-    X_RETRIED, X_WAITING, connection_t, counter_add, counter_add_shared, counter_clear_shared,
+    X_RETRIED, X_TUNNEL, X_WAITING, connection_t, counter_add, counter_add_shared, counter_clear_shared,
     exchange_t, flag_read, worker_t,
 )
 from fastlb.native.upstream cimport (
@@ -249,12 +249,15 @@ cdef dispatch_t exchange_connect_done(worker_t* worker, exchange_t* exchange, in
 
 
 cdef void exchange_drop_upstream(worker_t* worker, exchange_t* exchange, bint reset) noexcept nogil:
-    """Close the upstream connection, if there is one."""
+    """Close the upstream connection, if there is one. A session or a tunnel ends with FIN, which its
+    peer may wait for; an HTTP response has another end."""
     if exchange.upstream == NULL:
         return
     exchange.upstream.exchange = NULL
     if reset:
         connection_reset(worker, exchange.upstream)
+    elif exchange.flags & (X_HTTP | X_TUNNEL) == X_HTTP:
+        connection_discard(worker, exchange.upstream)
     else:
         connection_close(worker, exchange.upstream)
     exchange.upstream = NULL

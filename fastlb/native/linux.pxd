@@ -13,6 +13,8 @@ Facts that the engine depends on:
 - accept4() without a client makes a socket and throws it away: it costs more than epoll_wait().
 - accept4() passes on TCP_NODELAY and the buffer sizes of the listening socket.
 - Closing a TCP socket with unread data sends RST, which may destroy what the peer has not read.
+- Who sends FIN first keeps the local port in TIME_WAIT for a minute, towards that peer. RST keeps nothing,
+  but throws away what was sent and is not acknowledged; SIOCOUTQ says how much that is.
 - splice() returns EAGAIN both for "source is empty" and for "pipe is full"; FIONREAD on the pipe
   is not asked, the engine counts the piped bytes itself.
 """
@@ -166,6 +168,15 @@ cdef extern from "<fcntl.h>" nogil:
         O_NONBLOCK
         O_CLOEXEC
     int fcntl(int fd, int command, ...)
+
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, ...)
+
+
+cdef extern from "<linux/sockios.h>" nogil:
+    enum:
+        SIOCOUTQ
 
 
 cdef extern from "<unistd.h>" nogil:

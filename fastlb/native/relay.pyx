@@ -345,7 +345,7 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
                 half.full_reads = half.small_reads = 0
         return STEP_AGAIN
     if n == 0:
-        half.source.flags &= ~CONN_READABLE
+        half.source.flags = (half.source.flags & ~CONN_READABLE) | CONN_HANGUP
         return source_ended(worker, half)
     if errno == EAGAIN:
         half.source.flags &= ~CONN_READABLE

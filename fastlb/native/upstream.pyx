@@ -6,7 +6,7 @@ from libc.stdlib cimport realloc
 from libc.string cimport memset
 
 from fastlb.native.connection cimport (
-    connection_close, connection_error, connection_open, connection_quiet, connection_send,
+    connection_discard, connection_error, connection_open, connection_quiet, connection_send,
 )
 from fastlb.native.linux cimport (
     AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, iovec, sockaddr, socket, socklen_t,
@@ -61,7 +61,7 @@ cdef connection_t* upstream_take(worker_t* worker, backend_t* backend, bint chec
             return NULL
         upstream_forget(worker, conn)
         if conn.flags & CONN_READABLE or (check and not connection_quiet(conn)):
-            connection_close(worker, conn)
+            connection_discard(worker, conn)
             continue
         conn.flags |= CONN_REUSED
         return conn
@@ -76,7 +76,7 @@ cdef void upstream_give(worker_t* worker, connection_t* conn) noexcept nogil:
             or flag_read(&conn.backend.proxy_version) \
             or conn.inbox != NULL or conn.outbox != NULL \
             or (conn.flags & CONN_READABLE and not connection_quiet(conn)):
-        connection_close(worker, conn)
+        connection_discard(worker, conn)
         return
     conn.flags |= CONN_IDLE
     conn.idle_prev = NULL
@@ -113,7 +113,7 @@ cdef void upstream_purge(worker_t* worker, bint everything) noexcept nogil:
             if not everything and flag_read(&conn.backend.eligible):
                 break
             upstream_forget(worker, conn)
-            connection_close(worker, conn)
+            connection_discard(worker, conn)
 
 
 cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* error) noexcept nogil:

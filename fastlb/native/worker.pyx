@@ -9,7 +9,9 @@ from fastlb.native.accounting cimport ACCESS_RECORDS, EVENT_RECORDS, ring_free, 
 from fastlb.native.balancer cimport balancer_granted, balancer_t
 from fastlb.native.batch cimport batch_send
 from fastlb.native.buffer cimport BUFFER_WHOLE_BYTES, buffer_pool_free
-from fastlb.native.connection cimport connection_close, connection_linger_read, connection_note
+from fastlb.native.connection cimport (
+    connection_close, connection_discard, connection_linger_read, connection_note,
+)
 from fastlb.native.exchange cimport exchange_next_ready, exchange_phase_letter
 from fastlb.native.http1 cimport head_t
 from fastlb.native.http_client cimport (
@@ -184,7 +186,7 @@ cdef void upstream_event(worker_t* worker, connection_t* conn, uint32_t events) 
         connection_note(conn, events)
         if conn.flags & CONN_READABLE:
             upstream_forget(worker, conn)
-            connection_close(worker, conn)
+            connection_discard(worker, conn)
     elif conn.exchange.flags & X_HTTP:
         http_upstream_event(worker, conn.exchange, events)
     else:
@@ -211,7 +213,7 @@ cdef void expire(worker_t* worker) noexcept nogil:
             connection_close(worker, conn)
         elif timer_class == TIMER_POOL:
             upstream_forget(worker, conn)
-            connection_close(worker, conn)
+            connection_discard(worker, conn)
         elif conn.role == ROLE_PROXIED:
             proxied_timeout(worker, conn)
         elif conn.role == ROLE_HTTP_CLIENT or (conn.role == ROLE_UPSTREAM and conn.exchange.flags & X_HTTP):

@@ -13,14 +13,20 @@ Facts about asyncio and uvloop transports that this file depends on:
 - the descriptor is closed after connection_lost() has returned, so it can still be read there.
 """
 
+import array
 import asyncio
 import errno
 import os
 import select
 import socket
 import struct
+import sys
 from contextlib import suppress
 from typing import cast
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 # How often a peer that is not read is asked whether it has reset the connection, or ended it.
 _LOOK_S = 0.25
@@ -159,6 +165,19 @@ class Connection(asyncio.Protocol):
             return
         reset_socket(self.sock)
         self.transport.abort()
+
+
+def is_acknowledged(sock: socket.socket) -> bool:
+    """True if the peer has acknowledged all that was sent, as far as can be known (SIOCOUTQ, tcp(7)):
+    RST would throw the rest away."""
+    if sys.platform != "linux":
+        return False
+    unacknowledged = array.array("i", [0])
+    try:
+        fcntl.ioctl(sock, termios.TIOCOUTQ, unacknowledged)
+    except OSError:  # it is closed
+        return False
+    return unacknowledged[0] == 0
 
 
 def reset_socket(sock: socket.socket) -> None:

@@ -77,7 +77,7 @@ class Answering(Exchange):
 
     def _break(self, code: str) -> None:
         """End so that the client cannot take what it got for the whole."""
-        self._drop_upstream()
+        self._drop_upstream(reset=True)
         self._client.reset()
         self._over(code, keep=False, linger=False)
 
@@ -86,9 +86,12 @@ class Answering(Exchange):
             self.end(code)
             self._client.exchange_over(keep=keep, linger=linger)
 
-    def _drop_upstream(self) -> None:
+    def _drop_upstream(self, *, reset: bool = False) -> None:
+        """Close the connection to the backend. `reset`: its work is to end at once."""
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.user = None
-            if not upstream.lost:
-                upstream.abort()
+            if reset:
+                upstream.reset()
+            elif not upstream.lost:
+                upstream.discard()

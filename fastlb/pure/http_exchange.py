@@ -298,7 +298,7 @@ class HttpExchange(Answering):
         elif self._body.done:
             upstream.close()
         else:
-            upstream.abort()
+            upstream.discard()
 
     def _response_over(self) -> None:
         """Everything was received. The unit is free, even if the client reads slowly."""
@@ -406,7 +406,7 @@ class HttpExchange(Answering):
             self.record.unanswered = True
         code = "C" + self._phase
         if self._response is None:
-            self._drop_upstream()
+            self._drop_upstream(reset=True)
             self._over(code, keep=False, linger=False)
         else:
             self._break(code)

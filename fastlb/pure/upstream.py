@@ -16,7 +16,7 @@ from typing import Protocol
 from fastlb.model.address import Address
 from fastlb.model.proxied import Ends, ProxyProtocol
 from fastlb.pure.buffers import Buffers
-from fastlb.pure.connection import Connection
+from fastlb.pure.connection import Connection, is_acknowledged, reset_socket
 from fastlb.pure.proxy_protocol import write_header
 from fastlb.pure.timers import Deadline
 
@@ -86,7 +86,7 @@ class Backend:
             connection = self.idle.pop()
             if connection.is_quiet():
                 return connection
-            connection.abort()
+            connection.discard()
         return None
 
     def put(self, connection: "UpstreamConnection") -> None:
@@ -190,6 +190,22 @@ class UpstreamConnection(Connection):
         self.backend.bytes_out += len(data)
         super().send(data)
 
+    def close(self) -> None:
+        """Close a connection that is not needed any more, after what is buffered was written."""
+        if self.transport.get_write_buffer_size():
+            super().close()
+        else:
+            self.discard()
+
+    def discard(self) -> None:
+        """Close now; what is buffered is lost. With RST, so that no local port is left in TIME_WAIT, unless
+        the peer has sent FIN first or has not acknowledged all that was sent."""
+        if not (self.lost or self.eof or self.transport.get_write_buffer_size()) and is_acknowledged(
+            self.sock
+        ):
+            reset_socket(self.sock)
+        self.abort()
+
     def is_quiet(self) -> bool:
         """True if the peer has neither said anything nor closed since the last exchange."""
         return not (self.lost or self.eof or self.transport.is_closing() or self.has_unread())
@@ -202,7 +218,7 @@ class UpstreamConnection(Connection):
             self._early += data
             self.pause()
         else:
-            self.abort()
+            self.discard()
 
     def eof_received(self) -> bool:
         self.eof = True

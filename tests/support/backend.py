@@ -28,7 +28,9 @@ class Backend:
     has gone; any other error fails the test in `close`.
     """
 
-    def __init__(self, script: Script, *, path: str = "", host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, script: Script, *, path: str = "", host: str = "127.0.0.1", receive_buffer_bytes: int = 0
+    ) -> None:
         self.links: list[Link] = []
         self.errors: list[BaseException] = []
         self._script = script
@@ -39,6 +41,8 @@ class Backend:
             self.address = Address(path=path)
         else:
             self._listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            if receive_buffer_bytes:  # what accept() returns has it too, on Linux
+                self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
             self._listening.bind((host, 0))
             self.address = Address(host=host, port=self._listening.getsockname()[1])
         self._listening.listen(1024)

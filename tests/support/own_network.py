@@ -19,13 +19,16 @@ def is_own() -> bool:
     return _MARK in os.environ
 
 
-def run_again(node_id: str, engine: str) -> None:
-    """Run one test of one engine in a network of its own; skip where namespaces are not to be had."""
+def run_again(node_id: str, engine: str) -> str:
+    """Run one test of one engine in a network of its own; skip where namespaces are not to be had.
+
+    Returns: what it printed.
+    """
     try:
         subprocess.run([*_ENTER, "true"], check=True, capture_output=True, timeout=10)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no network namespace: {error}")
-    pytest_command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--engine", engine)
+    pytest_command = (sys.executable, "-m", "pytest", "-qrP", "-p", "no:cacheprovider", "--engine", engine)
     done = subprocess.run(
         [*_ENTER, *pytest_command, node_id],
         cwd=_TESTS.parent,
@@ -35,8 +38,14 @@ def run_again(node_id: str, engine: str) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def keep_ports(first: int, count: int) -> None:
+    """From now on connect() finds only these local ports, towards each address it connects to."""
+    _PORTS.write_text(f"{first} {first + count - 1}")
 
 
 def keep_one_port() -> None:
     """From now on connect() finds no other local port than one, for each address it connects to."""
-    _PORTS.write_text("40000 40000")
+    keep_ports(40_000, 1)
