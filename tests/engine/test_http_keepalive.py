@@ -25,7 +25,7 @@ def test_client_connection_carries_many_requests(balance, backend):
 
     assert [ask(client).body for _ in range(20)] == [b"ok"] * 20
     assert running.ledger().accepted == 1
-    assert running.ledger().exchanges == 20
+    wait_until(lambda: running.ledger().exchanges == 20, "the end of the last exchange")
 
 
 def test_backend_connection_is_used_again(balance, backend):
