@@ -8,6 +8,7 @@ import json
 import os
 import select
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.util import find_spec
 
@@ -124,3 +125,51 @@ class OftenRepeated:
             self._say(self._event, times=self._times, **fields)
             self._said_s = now_s
             self._times = 0
+
+
+class Bursts:
+    """Of many subjects that change: which changes are said, and which are counted and said together.
+
+    A subject's first few changes within `every_s` are said. Of one that goes on changing, the changes
+    are counted, and `due` tells how many there were, once in `every_s`: so what was told last is how
+    it is. After a time without a change it begins anew.
+    """
+
+    SAID_MAX = 4
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        self._every_s = every_s
+        self._bursts: dict[str, _Burst] = {}
+
+    def say(self, subject: str, now_s: float, reason: str) -> bool:
+        """Whether a change is to be said now; if not, it is counted, and its reason kept."""
+        burst = self._bursts.setdefault(subject, _Burst(now_s))
+        if burst.said < self.SAID_MAX:
+            burst.said += 1
+            return True
+        burst.held += 1
+        burst.reason = reason
+        return False
+
+    def due(self, now_s: float) -> list[tuple[str, int, str]]:
+        """Whose time is over with changes that were not said, how many, and the reason of the last one."""
+        over = [(name, one) for name, one in self._bursts.items() if now_s - one.since_s >= self._every_s]
+        for name, burst in over:
+            if burst.held:
+                # It may go on: what comes in the next time is counted too.
+                self._bursts[name] = _Burst(now_s, said=self.SAID_MAX)
+            else:
+                del self._bursts[name]
+        return [(name, burst.held, burst.reason) for name, burst in over if burst.held]
+
+    def forget(self, subject: str) -> None:
+        """It is no more."""
+        self._bursts.pop(subject, None)
+
+
+@dataclass(slots=True)
+class _Burst:
+    since_s: float
+    said: int = 0
+    held: int = 0
+    reason: str = ""

@@ -42,6 +42,12 @@ class Member:
         return self.status == "up"
 
     @property
+    def in_doubt(self) -> bool:
+        """True while checks have something to find out: it is down, or about to be, or may be back."""
+        waiting = self.ejection.until_s is not None and not self.ejection.unseen
+        return self.health.state is not State.UP or self.health.against > 0 or waiting
+
+    @property
     def standing(self) -> tuple[str, bool]:
         """Its status, and whether it fails in rotation."""
         status = self.status

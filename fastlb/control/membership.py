@@ -4,6 +4,7 @@ Everything here happens in the event loop's thread. What is observed changes one
 and the plan in the next turn of the loop: a thousand changes in one turn make one plan.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Protocol
 
 from fastlb.control.clock import Clock
 from fastlb.control.departures import Departures
-from fastlb.control.logs import OperationLog
+from fastlb.control.logs import Bursts, OperationLog, Value
 from fastlb.control.member import Member
 from fastlb.control.publisher import Publisher
 from fastlb.health import passive, rise_fall, slow_start
@@ -29,6 +30,7 @@ _FAILURES = {
     EventKind.BACKEND_FAILED: ("exchanges", "no valid response"),
     EventKind.BACKEND_ERROR: ("exchanges", "server error"),
 }
+_ASKED_FOR = "asked for"
 
 
 class Watcher(Protocol):
@@ -83,6 +85,7 @@ class Membership:
         self._by_slot: dict[int, Member] = {}
         self._addresses: set[Address] = set()  # of all members; asked before the engine is told anything
         self._standings: Counter[tuple[str, bool]] = Counter()
+        self._bursts = Bursts()
         self._publish_due = False
         self._closed = False
         self._watcher: Watcher | None = None
@@ -147,7 +150,8 @@ class Membership:
         self._publish()
         self._departures.leave(member.slot, label)
         self._engine.remove_backend(member.slot)
-        self._say(member, "removed", "asked for")
+        self._bursts.forget(label)
+        self._say(member, "removed", _ASKED_FOR)
 
     def drain(self, label: str) -> None:
         """Send a backend nothing new; its open exchanges go on, for `drain_s` at most. Raises: KeyError."""
@@ -240,6 +244,7 @@ class Membership:
             if member.recovered_s is not None and slow_start.ramp_share(member.recovered_s, now_s) >= 1:
                 member.recovered_s = None
         self._departures.tick()
+        self._report_bursts(now_s)
         self._publish_later()
 
     def fail_open(self) -> None:
@@ -255,6 +260,8 @@ class Membership:
     def close(self) -> None:
         """Publish no more: the engine is about to end."""
         self._closed = True
+        self._report_bursts(math.inf)
+        self._publisher.report_bursts(math.inf)
 
     def _set_draining(self, member: Member, draining: bool) -> None:
         before = member.standing
@@ -263,7 +270,7 @@ class Membership:
             self._departures.leave(member.slot, member.label)
         else:
             self._departures.stay(member.slot)
-        self._changed(member, before, "asked for")
+        self._changed(member, before, _ASKED_FOR)
 
     def _take_as_up(self, member: Member, reason: str) -> None:
         """It is better to try who has not been heard of than to refuse clients."""
@@ -302,7 +309,8 @@ class Membership:
         if not member.in_rotation:
             member.recovered_s = None
         self._publish_later()
-        self._say(member, member.status, reason)
+        if reason == _ASKED_FOR or self._bursts.say(member.label, self._clock.now_s(), reason):
+            self._say(member, member.status, reason)
 
     def _end_last_ejections(self) -> None:
         """Nobody in rotation does well: who is only ejected is better than nobody, and no worse."""
@@ -317,14 +325,20 @@ class Membership:
                 member.failing = passive.is_failing(member.ejection, now_s, self._rules)
                 self._note(member, before, reason)
 
-    def _say(self, member: Member, what: str, reason: str) -> None:
-        say = self._log.warning if what in ("down", "ejected") else self._log.info
+    def _say(self, member: Member, what: str, reason: str, **more: Value) -> None:
+        say = self._log.warning if what in ("down", "ejected", "flaps") else self._log.info
         say(
             f"backend {what}",
             backend=member.label,
+            **more,
             reason=reason,
             in_rotation=f"{self._count('up')}/{len(self._members)}",
         )
+
+    def _report_bursts(self, now_s: float) -> None:
+        for label, times, reason in self._bursts.due(now_s):
+            member = self._members[label]
+            self._say(member, "flaps", reason, changes=times, now=member.status)
 
     def _publish_later(self) -> None:
         if not self._publish_due:

@@ -8,7 +8,7 @@ from random import Random
 from fastlb.control.clock import Clock
 from fastlb.control.logs import OftenRepeated, OperationLog
 from fastlb.control.member import Member
-from fastlb.health.schedule import forward_due_s, next_due_s
+from fastlb.health.schedule import forward_due_s, in_doubt_due_s, next_due_s
 from fastlb.model.config import Mode, ProbeConfig
 from fastlb.probe import ProbeResult, probe_http, probe_tcp
 
@@ -60,6 +60,7 @@ class Prober:
         ask: Ask,
         observe: Callable[[Member, ProbeResult], None],
         interval_s: float,
+        in_doubt_s: float,
         rng: Random,
         clock: Clock,
         log: OperationLog,
@@ -67,6 +68,7 @@ class Prober:
         self._ask = ask
         self._observe = observe
         self._interval_s = interval_s
+        self._in_doubt_s = in_doubt_s
         self._rng = rng
         self._clock = clock
         self._log = log
@@ -125,8 +127,12 @@ class Prober:
             self._observe(member, result)
             self._asked(member)
             now_s = self._clock.now_s()
-            interval_s = max(self._interval_s, len(self._watches) / PROBES_MAX_PER_S)
+            least_s = len(self._watches) / PROBES_MAX_PER_S
+            interval_s = max(self._interval_s, least_s)
             watch.due_s = next_due_s(watch.started_s, now_s, interval_s, self._rng)
+            if member.in_doubt:
+                soon_s = max(self._in_doubt_s, least_s)
+                watch.due_s = in_doubt_due_s(watch.due_s, now_s, soon_s, self._rng)
             await self._until_due(watch)
 
     def _asked(self, member: Member) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fastlb.balancing.eligible import Candidate, eligible, in_panic
 from fastlb.balancing.plans import build_plan
 from fastlb.control.clock import Clock
-from fastlb.control.logs import OperationLog
+from fastlb.control.logs import Bursts, OperationLog
 from fastlb.control.member import Member
 from fastlb.health import slow_start
 from fastlb.health.rise_fall import State
@@ -35,6 +35,7 @@ class Publisher:
         self._log = log
         self._clock = clock
         self._plan: Plan | None = None
+        self._bursts = Bursts()
         self.panicking = False
 
     def publish(self, members: Sequence[Member]) -> None:
@@ -43,6 +44,12 @@ class Publisher:
         if plan != self._plan:
             self._engine.publish(plan)
             self._plan = plan
+        self.report_bursts(self._clock.now_s())
+
+    def report_bursts(self, now_s: float) -> None:
+        """Say how often panic has begun and ended, if that was too often to say each time."""
+        for _, times, now in self._bursts.due(now_s):
+            self._log.warning("panic comes and goes", changes=times, now=now)
 
     def _entries(self, members: Sequence[Member]) -> list[PlanEntry]:
         chosen = self._chosen(members)
@@ -76,6 +83,8 @@ class Publisher:
         if panicking == self.panicking:
             return
         self.panicking = panicking
+        if not self._bursts.say("panic", self._clock.now_s(), "on" if panicking else "over"):
+            return
         if panicking:
             self._log.warning("panic: every backend is down, all of them get traffic")
         else:

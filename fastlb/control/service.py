@@ -227,6 +227,7 @@ class Supervisor:
             ask=ask_by(mode, self._config.probe),
             observe=membership.observe_probe,
             interval_s=self._config.probe.interval_s,
+            in_doubt_s=self._config.probe.in_doubt_s,
             rng=Random(),
             clock=self._clock,
             log=self._log,

@@ -169,7 +169,8 @@ class ProbeConfig:
     """How often one backend is asked, and how many answers in a row change its state.
 
     `path` is asked with GET in HTTP mode; TCP mode only connects. An answer counts as a pass if
-    its status is in one of `expect`. `timeout_s` covers the whole probe.
+    its status is in one of `expect`. `timeout_s` covers the whole probe. `fast_interval_s`: between two
+    probes of a backend that is down or in doubt, never longer than `interval_s`; None = half of it.
     """
 
     enabled: bool = True
@@ -177,12 +178,15 @@ class ProbeConfig:
     host: str = ""
     expect: tuple[StatusRange, ...] = (StatusRange(200, 399),)
     interval_s: float = 2.0
+    fast_interval_s: float | None = None
     timeout_s: float = 1.0
     rise: int = 2  # passes in a row, down -> up
     fall: int = 3  # failures in a row, up -> down
 
     def __post_init__(self) -> None:
         _check("probe.interval_s", self.interval_s, 0.01, 86_400, " seconds")
+        if self.fast_interval_s is not None:
+            _check("probe.fast_interval_s", self.fast_interval_s, 0.01, self.interval_s, " seconds")
         _check("probe.timeout_s", self.timeout_s, 0.01, 3600, " seconds")
         _check("probe.rise", self.rise, 1, 100)
         _check("probe.fall", self.fall, 1, 100)
@@ -195,6 +199,11 @@ class ProbeConfig:
             raise ConfigError("probe.path", self.path, "a path that starts with / and has no spaces")
         if not self.expect:
             raise ConfigError("probe.expect", self.expect, "at least one range of status codes")
+
+    @property
+    def in_doubt_s(self) -> float:
+        """How often a backend is asked that is down or in doubt."""
+        return self.interval_s / 2 if self.fast_interval_s is None else self.fast_interval_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

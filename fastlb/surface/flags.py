@@ -136,6 +136,12 @@ FLAGS = (
         help="Status codes that pass, such as 200-399,404.",
     ),
     _duration("--check-interval", "2s", "Time between two checks of a backend.", topic=Topic.HEALTH),
+    Flag(
+        name="--check-fast-interval",
+        topic=Topic.HEALTH,
+        metavar="DURATION",
+        help="The same for one that is down or in doubt. Default: half of --check-interval.",
+    ),
     _duration("--check-timeout", "1s", "Longest time for one whole check.", topic=Topic.HEALTH),
     Flag(
         name="--rise",

@@ -44,6 +44,7 @@ _CHECK_FLAGS = (
     "--check-host",
     "--check-expect",
     "--check-interval",
+    "--check-fast-interval",
     "--check-timeout",
     "--rise",
     "--fall",
@@ -85,6 +86,7 @@ _FLAG_OF_PATH = {
     "limits.buffer_bytes": "--buffer-memory",
     "probe.path": "--check-path",
     "probe.interval_s": "--check-interval",
+    "probe.fast_interval_s": "--check-fast-interval",
     "probe.timeout_s": "--check-timeout",
     "probe.rise": "--rise",
     "probe.fall": "--fall",
@@ -308,6 +310,9 @@ def _probe(typed: Typed) -> ProbeConfig:
         host=_check_host(typed),
         expect=parse_expect(typed.text("--check-expect")),
         interval_s=_seconds(typed, "--check-interval"),
+        fast_interval_s=_seconds(typed, "--check-fast-interval")
+        if typed.has("--check-fast-interval")
+        else None,
         timeout_s=_seconds(typed, "--check-timeout"),
         rise=parse_whole(typed.text("--rise"), path="--rise"),
         fall=parse_whole(typed.text("--fall"), path="--fall"),

@@ -129,6 +129,84 @@ def test_each_state_change_is_one_log_line_with_its_reason():
     )
 
 
+class TestFlapping:
+    """A backend that goes and comes all the time."""
+
+    def flapping(self, changes: int, every_s: float = 0.125) -> Pool:
+        pool = Pool({}, {}, rise=1, fall=1)
+        pool.probe("ab", PASS)
+        for number in range(changes):
+            pool.clock.time_s += every_s
+            pool.probe("a", PASS if number % 2 else FAIL)
+            pool.all.tick()
+        return pool
+
+    def test_changes_of_one_that_flaps_are_counted_and_said_together(self):
+        """Thousands of lines say no more than one, and hide what else happens."""
+        pool = self.flapping(601)
+        flaps = pool.said.about("warning backend flaps", "backend=a")
+
+        assert len(pool.said.about("backend=a")) == 4 + len(flaps)
+        assert len(flaps) == 7
+        assert "changes=80 now=" in flaps[-1]
+
+    @pytest.mark.parametrize(("changes", "state"), [(20, "up"), (21, "down")])
+    def test_what_was_said_last_is_how_it_is(self, changes, state):
+        """Whoever reads the log when all is calm must not be told the opposite."""
+        pool = self.flapping(changes)
+        pool.clock.time_s += 10
+        pool.all.tick()
+
+        assert f"now={state}" in pool.said.about("backend=a")[-1]
+
+    def test_changes_are_said_again_when_it_was_calm(self):
+        """The next failure is news."""
+        pool = self.flapping(20)
+        for _ in range(3):
+            pool.clock.time_s += 10
+            pool.all.tick()
+        pool.probe("a", FAIL)
+
+        assert "backend down" in pool.said.lines[-1]
+
+    def test_others_are_not_silenced_by_it(self):
+        """Each is counted for itself."""
+        pool = self.flapping(20)
+        pool.probe("b", FAIL)
+
+        assert pool.said.about("backend down", "backend=b")
+
+    def test_what_the_user_asks_for_is_said(self):
+        """And a backend that is no more is said to flap no more."""
+        pool = self.flapping(20)
+        pool.all.drain("a")
+        pool.all.remove("a")
+        pool.clock.time_s += 10
+        pool.all.tick()
+
+        assert "backend draining" in pool.said.lines[-2]
+        assert "backend removed" in pool.said.lines[-1]
+
+    def test_the_end_says_what_was_counted(self):
+        """The state at the stop is the last thing that is known."""
+        pool = self.flapping(21)
+        pool.all.close()
+        pool.all.close()
+
+        assert "now=down" in pool.said.lines[-1]
+
+    def test_panic_that_comes_and_goes_is_counted_too(self):
+        """It follows the last backend, as often as that one flaps."""
+        pool = Pool({}, all_down=AllDown.PANIC, rise=1, fall=1)
+        for number in range(200):
+            pool.clock.time_s += 0.1
+            pool.probe("a", FAIL if number % 2 else PASS)
+            pool.all.tick()
+
+        assert len(pool.said.about("panic")) < 10
+        assert pool.said.about("warning panic comes and goes", "changes=", "now=")
+
+
 def test_all_down_publishes_a_plan_without_entries_that_says_when_to_come_back():
     """Clients get 503 with Retry-After: one probe interval, rounded up."""
     pool = Pool({}, interval_s=2.5)

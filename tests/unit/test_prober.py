@@ -3,11 +3,14 @@
 import asyncio
 from random import Random
 
+import pytest
 from fakes import FakeClock, FakeEngine, Lines, settle
 
 import fastlb.control.prober as room
 from fastlb.control.member import Member
 from fastlb.control.prober import PROBES_MAX, Prober
+from fastlb.health.passive import Ejection
+from fastlb.health.rise_fall import Health, State
 from fastlb.model.address import Address
 from fastlb.model.config import BackendConfig
 from fastlb.probe import ProbeResult
@@ -30,6 +33,7 @@ class Bench:
             ask=self.ask,
             observe=lambda member, result: self.results.append((member.label, result)),
             interval_s=interval_s,
+            in_doubt_s=1.0,
             rng=Random(1),
             clock=self.clock,
             log=self.said.log,
@@ -52,7 +56,8 @@ def member(name: str) -> Member:
     """A member for the prober to ask."""
     address = Address(host="127.0.0.1", port=1)
     config = BackendConfig(address=address, name=name)
-    return Member(config=config, address=address, slot=FakeEngine().add_backend(address, name), added_s=0)
+    slot = FakeEngine().add_backend(address, name)
+    return Member(config=config, address=address, slot=slot, added_s=0, health=Health(State.UP))
 
 
 def on_bench(test):
@@ -148,6 +153,31 @@ def test_so_many_members_that_probes_would_take_the_machine_are_asked_less_often
         await bench.clock.advance(4.2)
 
         assert (first, early, len(bench.asked)) == (40, 40, 80)
+
+    on_bench(test)
+
+
+@pytest.mark.parametrize(
+    ("health", "ejection", "soon"),
+    [
+        (Health(State.DOWN), Ejection(), True),
+        (Health(State.UP, against=1), Ejection(), True),
+        (Health(State.UP), Ejection(1, 2000.0, 5), True),
+        (Health(State.UP), Ejection(1, 2000.0, 5, unseen=True), False),
+        (Health(State.UP), Ejection(), False),
+    ],
+)
+def test_a_backend_that_is_down_or_in_doubt_is_asked_more_often(health, ejection, soon):
+    """It may be back, or about to go. Of an ejection that no check ends there is nothing to find out."""
+
+    async def test(bench):
+        one = member("a")
+        one.health, one.ejection = health, ejection
+        bench.prober.watch(one)
+        await settle()
+        await bench.clock.advance(1.11)
+
+        assert len(bench.asked) == (2 if soon else 1)
 
     on_bench(test)
 

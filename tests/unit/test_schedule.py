@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlb.health.schedule import forward_due_s, next_due_s
+from fastlb.health.schedule import forward_due_s, in_doubt_due_s, next_due_s
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 100))
@@ -40,3 +40,14 @@ def test_many_failures_ask_no_more_than_four_times_a_second():
 def test_a_probe_is_never_put_off():
     """Bringing forward a probe that is due sooner anyway changes nothing."""
     assert forward_due_s(30.15, started_s=30.0, now_s=30.1, interval_s=0.15) == 30.15
+
+
+def test_a_backend_in_doubt_that_is_slow_to_answer_is_given_up_no_sooner():
+    """The time counts from the end of the last probe: three that time out take five seconds, as ever."""
+    assert in_doubt_due_s(2.0, 1.0, 1.0, Random(1)) <= 2.0
+    assert 1.9 <= in_doubt_due_s(3.0, 1.0, 1.0, Random(1)) <= 2.1
+
+
+def test_a_backend_in_doubt_is_never_asked_later_than_another():
+    """A fast interval that is longer than what is left of the other changes nothing."""
+    assert in_doubt_due_s(2.0, 1.9, 1.0, Random(1)) == 2.0
