@@ -48,7 +48,8 @@ class OnDown(str, Enum):
 class EjectErrors(str, Enum):
     """Which server errors count as failures in traffic, as a refused connection does.
 
-    GATEWAY: 502, 503 and 504. ALL: every 5xx but 501 and 505, which speak of the request.
+    GATEWAY: 502, 503 and 504. ALL: every 5xx and what is above, but 501 and 505, which speak of the
+    request.
     """
 
     OFF = "off"
@@ -155,7 +156,7 @@ class StatusRange:
     last: int
 
     def __post_init__(self) -> None:
-        if not 100 <= self.first <= self.last <= 599:
+        if not 100 <= self.first <= self.last <= 999:
             raise ConfigError(
                 "probe.expect", f"{self.first}-{self.last}", "a range of status codes such as 200-399"
             )

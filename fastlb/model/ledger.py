@@ -55,7 +55,7 @@ class Ledger:
 
     `clients`, `queued` and `buffer_bytes` are gauges; the others only ever grow. `buffer_bytes`:
     memory for bytes in flight, free buffers of the native engine included. `statuses[n]` counts answers of
-    class n xx (index 0: exchanges that ended without one).
+    class n xx (index 0: exchanges that ended without one; 5: also those above 599, see RFC 9110 15).
     """
 
     clients: int = 0

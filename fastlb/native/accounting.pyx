@@ -13,7 +13,7 @@ from libc.string cimport memchr, memcpy, memset, strlen
 from fastlb.native.linux cimport gmtime_r, tm
 from fastlb.native.mailbox cimport wake
 from fastlb.native.types cimport (
-    EJECT_GATEWAY, EJECT_OFF, EVENT_BACKEND_ERROR, counter_add, counter_add_shared,
+    EJECT_GATEWAY, EJECT_OFF, EVENT_BACKEND_ERROR, X_ANSWERED, counter_add, counter_add_shared,
     counter_clear_shared, event_t, exchange_t, flag_read, flag_swap, record_t, ring_t, worker_t,
 )
 
@@ -96,8 +96,8 @@ cdef void account_exchange(worker_t* worker, exchange_t* exchange) noexcept nogi
     record.bytes_in += exchange.request.taken_bytes
     record.bytes_out += exchange.response.moved_bytes
     counter_add(&worker.ledger.exchanges, 1)
-    if 100 <= record.status < 600 and record.status != 499:
-        counter_add(&worker.ledger.statuses[record.status // 100], 1)
+    if exchange.flags & X_ANSWERED:
+        counter_add(&worker.ledger.statuses[min(record.status // 100, 5)], 1)
     else:
         counter_add(&worker.ledger.statuses[0], 1)
     if not worker.settings.access_on:

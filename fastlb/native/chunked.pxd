@@ -1,7 +1,8 @@
 """Chunked framing (RFC 9112 7.1): decoded in place, byte for byte strict, and written anew.
 
-A chunk ends with CRLF and nothing else; sizes have no sign, space or prefix; extensions and
-trailers are checked, bounded and dropped.
+A chunk ends with CRLF and nothing else; sizes have no sign, prefix or space before them; behind them
+there is space before an extension, and before CRLF too if half.padded; extensions and trailers are
+checked, bounded and dropped.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -11,6 +12,7 @@ from fastlb.native.types cimport half_t
 # half_t.chunk_state
 cdef enum:
     CHUNK_SIZE
+    CHUNK_SIZE_SPACE
     CHUNK_EXTENSION
     CHUNK_SIZE_LF
     CHUNK_DATA

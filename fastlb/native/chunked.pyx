@@ -14,6 +14,7 @@ cdef extern from "scan.h" nogil:
 cdef enum:
     CR = 13
     LF = 10
+    SP = 32
     TAB = 9
     CHUNK_LINE_MAX_BYTES = 1024
     CHUNK_SIZE_MAX_DIGITS = 15
@@ -69,7 +70,19 @@ cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t*
                 half.chunk_state = CHUNK_SIZE_LF
             elif c == c';':
                 half.chunk_state = CHUNK_EXTENSION
+            elif c == SP or c == TAB:
+                half.chunk_state = CHUNK_SIZE_SPACE
             else:
+                half.chunk_state = CHUNK_BAD
+        elif half.chunk_state == CHUNK_SIZE_SPACE:       # RFC 9112 7.1.1: before an extension
+            half.chunk_line_bytes += 1
+            if c == CR and half.padded:
+                half.chunk_state = CHUNK_SIZE_LF
+            elif half.chunk_line_bytes > CHUNK_LINE_MAX_BYTES:
+                half.chunk_state = CHUNK_BAD
+            elif c == c';':
+                half.chunk_state = CHUNK_EXTENSION
+            elif c != SP and c != TAB:
                 half.chunk_state = CHUNK_BAD
         elif half.chunk_state == CHUNK_EXTENSION:
             half.chunk_line_bytes += 1

@@ -62,7 +62,7 @@ cdef struct head_t:
     uint16_t field_count
     uint8_t is_response
     uint8_t has_start_line
-    uint8_t version           # 10 or 11
+    uint8_t version           # 10, or 11 for all that is higher
     uint8_t method
     uint16_t host_count
     uint16_t connection_names

@@ -139,7 +139,8 @@ cdef int request_line_parse(head_t* head, const uint8_t* text, uint32_t len,
 
 cdef int version_parse(head_t* head, const uint8_t* text, uint32_t len, const uint8_t* at,
                        uint32_t* next_at) noexcept nogil:
-    """HTTP/1.0 or HTTP/1.1 and the end of the line; another well-formed version is 505."""
+    """HTTP/1 and the end of the line; another well-formed version is 505. A minor version above 1 is read
+    as 1 (RFC 9110 2.5)."""
     cdef const char* prefix = "HTTP/"
     cdef uint32_t i, left = len - <uint32_t> (at - text)
     cdef int outcome
@@ -157,9 +158,9 @@ cdef int version_parse(head_t* head, const uint8_t* text, uint32_t len, const ui
     outcome = line_end(head, text, len, at + 8, next_at)
     if outcome != HEAD_DONE:
         return outcome
-    if at[5] != c'1' or at[7] > c'1':
+    if at[5] != c'1':
         return 505
-    head.version = 10 + (at[7] - c'0')
+    head.version = 10 if at[7] == c'0' else 11
     return HEAD_DONE
 
 
@@ -176,14 +177,14 @@ cdef int status_line_parse(head_t* head, const uint8_t* text, uint32_t len,
             if text[i] != <uint8_t> prefix[i]:
                 return 502
         elif i == 7:
-            if text[i] != c'0' and text[i] != c'1':
+            if not c'0' <= text[i] <= c'9':
                 return 502
         elif i == 8:
             if text[i] != SP:
                 return 502
-        elif not c'0' <= text[i] <= c'9' or (i == 9 and not c'1' <= text[i] <= c'5'):
+        elif not c'0' <= text[i] <= c'9' or (i == 9 and text[i] == c'0'):
             return 502
-    head.version = 10 + (text[7] - c'0')
+    head.version = 10 if text[7] == c'0' else 11
     head.status = (text[9] - c'0') * 100 + (text[10] - c'0') * 10 + (text[11] - c'0')
     at = text + 12
     if len > 12 and at[0] == SP:
@@ -387,9 +388,8 @@ cdef int head_check(head_t* head, const uint8_t* text) noexcept nogil:
 cdef int response_check(const head_t* head) noexcept nogil:
     """A coding besides `chunked` was not asked for, and no client would learn of it: TE and
     Transfer-Encoding are fields of one hop (RFC 9110 10.1.4)."""
-    if head.flags & HEAD_HAS_CODING:
-        if head.flags & (HEAD_HAS_LENGTH | HEAD_CODING_OTHER) or head.version == 10:
-            return 502
+    if head.flags & HEAD_HAS_CODING and head.flags & (HEAD_HAS_LENGTH | HEAD_CODING_OTHER):
+        return 502
     return HEAD_DONE
 
 
@@ -554,7 +554,7 @@ cdef int head_response_framing(const head_t* head, bint to_head_request) noexcep
 
 
 cdef bint head_keeps_alive(const head_t* head) noexcept nogil:
-    """RFC 9112 9.3."""
+    """RFC 9112 9.3. Not behind a coding in HTTP/1.0, whose framing may be a mistake (6.1)."""
     if head.flags & HEAD_CLOSE:
         return False
-    return head.version == 11 or head.flags & HEAD_KEEP_ALIVE != 0
+    return head.version == 11 or head.flags & (HEAD_KEEP_ALIVE | HEAD_HAS_CODING) == HEAD_KEEP_ALIVE

@@ -12,8 +12,8 @@ from fastlb.native.field_names cimport (
     FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, names_t, protocol_passes,
 )
 from fastlb.native.http1 cimport (
-    HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_LENGTH_REWRITE, HEAD_MORE, METHOD_OPTIONS,
-    METHOD_TRACE, field_t, head_limits_t, head_names_field, head_parse, head_start, head_t,
+    HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_HAS_UPGRADE, HEAD_LENGTH_REWRITE, HEAD_MORE,
+    METHOD_OPTIONS, METHOD_TRACE, field_t, head_limits_t, head_names_field, head_parse, head_start, head_t,
     list_item,
 )
 from fastlb.native.max_forwards cimport max_forwards_left
@@ -281,10 +281,9 @@ cdef void put_protocols(pen_t* pen, const head_t* head, const uint8_t* text,
 
 
 cdef void put_upgrade(pen_t* pen, const head_t* head, const uint8_t* text) noexcept nogil:
-    """Connection: Upgrade and the Upgrade fields of a response as they came."""
+    """The Upgrade fields of a response as they came."""
     cdef uint32_t i
     cdef const field_t* field
-    put_text(pen, "Connection: Upgrade\r\n")
     for i in range(head.field_count):
         field = &head.fields[i]
         if field.id == FIELD_UPGRADE:
@@ -342,17 +341,28 @@ cdef uint32_t response_head_write(uint8_t* into, const head_t* head, const uint8
     put(&pen, text + head.reason_at, head.reason_len)
     put_text(&pen, "\r\n")
     put_fields(&pen, head, text, False)
-    if upgrade:
-        put_upgrade(&pen, head, text)
-    elif head.status >= 200:
-        if rechunk:
-            put_text(&pen, "Transfer-Encoding: chunked\r\n")
-        if not keep:
-            put_text(&pen, "Connection: close\r\n")
-        elif to_http10:
-            put_text(&pen, "Connection: keep-alive\r\n")
+    if rechunk:
+        put_text(&pen, "Transfer-Encoding: chunked\r\n")
+    if upgrade or head.status >= 200:
+        put_connection(&pen, head, text, keep, to_http10)
     put_text(&pen, "\r\n")
     return pen.at
+
+
+cdef inline void put_connection(pen_t* pen, const head_t* head, const uint8_t* text, bint keep,
+                                bint to_http10) noexcept nogil:
+    """A final response may carry Upgrade, as 426 must (RFC 9110 7.8, 15.5.22)."""
+    cdef bint upgrade = head.flags & HEAD_HAS_UPGRADE or head.status == 101
+    if keep and not to_http10:
+        if not upgrade:
+            return
+        put_text(pen, "Connection: Upgrade")
+    else:
+        put_text(pen, "Connection: keep-alive" if keep else "Connection: close")
+        if upgrade:
+            put_text(pen, ", Upgrade")
+    put_text(pen, "\r\n")
+    put_upgrade(pen, head, text)
 
 
 cdef const char* reason_of(uint32_t status) noexcept nogil:

@@ -189,16 +189,17 @@ def parse_response(raw: bytes, request_method: bytes = b"GET", limits=LimitConfi
 cdef class ChunkDecoder:
     """Takes the coding off a body that arrives in any pieces; the pure engine's has the same face.
 
-    `max_bytes`: of all chunks together. `done`: the end of the trailer section was read. `rest`:
-    what came behind it.
+    `max_bytes`: of all chunks together. `of_response`: space behind a size is accepted. `done`: the end
+    of the trailer section was read. `rest`: what came behind it.
     """
 
     cdef half_t half
     cdef readonly bint done
     cdef readonly bytes rest
 
-    def __init__(self, uint64_t max_bytes=2**64 - 1):
+    def __init__(self, uint64_t max_bytes=2**64 - 1, bint of_response=False):
         memset(&self.half, 0, sizeof(half_t))
+        self.half.padded = of_response
         self.half.chunk_state = CHUNK_SIZE
         self.half.room_bytes = max_bytes
         self.rest = b""

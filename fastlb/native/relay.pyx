@@ -44,6 +44,7 @@ cdef void relay_open(half_t* half, connection_t* source, connection_t* target, i
     half.framing = framing
     half.remaining_bytes = length
     half.room_bytes = <uint64_t> -1
+    half.padded = source != NULL and source.backend != NULL
     half.rechunk = rechunk
     half.closes = framing == FRAME_RAW
     half.chunk_state = CHUNK_SIZE

@@ -297,6 +297,7 @@ cdef struct half_t:
     uint8_t chunk_state
     uint8_t framing
     uint8_t error_side
+    uint8_t padded               # space behind a chunk size is accepted: some servers write it
     uint8_t rechunk              # frame what goes out as chunks
     uint8_t closes               # its end is a FIN to the target
     uint8_t source_done          # the whole message was read

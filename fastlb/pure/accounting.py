@@ -114,6 +114,11 @@ def _text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
+def status_class(record: Record) -> int:
+    """The index into Ledger.statuses."""
+    return 0 if record.unanswered else min(record.status // 100, 5)
+
+
 class Accounts:
     """The counters of one engine, and what the control plane has not taken yet."""
 
@@ -156,7 +161,7 @@ class Accounts:
         self.exchanges += 1
         self.bytes_in += record.bytes_in
         self.bytes_out += record.bytes_out
-        self.statuses[0 if record.unanswered else record.status // 100] += 1
+        self.statuses[status_class(record)] += 1
         if self._format is not None:
             self._write(access_line(record, code, self._format))
 

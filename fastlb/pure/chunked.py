@@ -1,7 +1,8 @@
 """The chunked coding of message bodies (RFC 9112 7.1), read strictly and written anew.
 
 A chunk-size line that two parsers could read differently is refused: only hexadecimal digits,
-then CRLF or an extension that starts with a semicolon and has no control characters but HTAB.
+then CRLF or an extension that starts with a semicolon and has no control characters but HTAB; there
+may be space before an extension, and behind a size alone in a response.
 What can no longer become valid is refused at once, however the bytes are cut.
 """
 
@@ -15,9 +16,13 @@ from fastlb.pure.syntax import REQUEST_FIELD
 LAST_CHUNK = b"0\r\n\r\n"
 NO_LIMIT = 2**64 - 1
 
-_EXTENSION = rb"(?:;[\t\x20-\x7e\x80-\xff]*)?"
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})%b\r\n" % (CHUNK_SIZE_MAX_DIGITS, _EXTENSION))
-_SIZE_PREFIX = re.compile(rb"[0-9A-Fa-f]{1,%d}%b\r?" % (CHUNK_SIZE_MAX_DIGITS, _EXTENSION))
+_DIGITS = rb"[0-9A-Fa-f]{1,%d}" % CHUNK_SIZE_MAX_DIGITS
+_EXTENSION = rb";[\t\x20-\x7e\x80-\xff]*"
+_SIZE_LINE = re.compile(rb"(%b)(?:[\t ]*%b)?\r\n" % (_DIGITS, _EXTENSION))
+_SIZE_PREFIX = re.compile(rb"%b(?:[\t ]+|(?:[\t ]*%b)?\r?)" % (_DIGITS, _EXTENSION))
+# Of a response: some servers pad their sizes.
+_PADDED_LINE = re.compile(rb"(%b)[\t ]*(?:%b)?\r\n" % (_DIGITS, _EXTENSION))
+_PADDED_PREFIX = re.compile(rb"%b[\t ]*(?:%b)?\r?" % (_DIGITS, _EXTENSION))
 _CR = re.compile(rb"\r")
 _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
 _NAMES = ("chunk size", "chunk data", "end of chunk data", "trailer field")
@@ -31,13 +36,25 @@ def chunk(data: bytes) -> bytes:
 class ChunkDecoder:
     """Takes the coding off a body that arrives in any pieces.
 
-    `max_bytes`: of all chunks together. `done`: the end of the trailer section was read. `rest`:
-    what came behind it.
+    `max_bytes`: of all chunks together. `of_response`: space behind a size is accepted. `done`: the end
+    of the trailer section was read. `rest`: what came behind it.
     """
 
-    __slots__ = ("_left", "_line", "_room_bytes", "_state", "_trailer_bytes", "done", "rest")
+    __slots__ = (
+        "_left",
+        "_line",
+        "_room_bytes",
+        "_size_line",
+        "_size_prefix",
+        "_state",
+        "_trailer_bytes",
+        "done",
+        "rest",
+    )
 
-    def __init__(self, max_bytes: int = NO_LIMIT) -> None:
+    def __init__(self, max_bytes: int = NO_LIMIT, of_response: bool = False) -> None:
+        self._size_line = _PADDED_LINE if of_response else _SIZE_LINE
+        self._size_prefix = _PADDED_PREFIX if of_response else _SIZE_PREFIX
         self._state = _SIZE
         self._left = 0  # bytes of the current chunk
         self._room_bytes = max_bytes  # that further chunks may have
@@ -98,7 +115,7 @@ class ChunkDecoder:
         limit = self._longest()
         if self._state == _SIZE:
             limit -= 1 if line.endswith(b"\r") else 2
-            valid = _SIZE_PREFIX.fullmatch(line)
+            valid = self._size_prefix.fullmatch(line)
         elif self._state == _TRAILER:
             valid = REQUEST_FIELD.prefix.fullmatch(line)
         else:
@@ -116,7 +133,7 @@ class ChunkDecoder:
             if valid:
                 self._state = _SIZE
         elif self._state == _SIZE:
-            match = _SIZE_LINE.fullmatch(line)
+            match = self._size_line.fullmatch(line)
             valid = match is not None
             if match is not None:
                 self._left = int(match[1], 16)

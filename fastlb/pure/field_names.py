@@ -16,13 +16,14 @@ HOP_BY_HOP = frozenset(
         b"transfer-encoding",
         b"upgrade",
         b"trailer",
+        b"te",
         b"http2-settings",
     }
 )
 FORWARDED_FOR = b"x-forwarded-for"
 # What trusted proxies may say about the client besides.
 FORWARDED_KEPT = frozenset({b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"})
-_DROPPED = HOP_BY_HOP | {b"te", b"forwarded", FORWARDED_FOR}
+_DROPPED = HOP_BY_HOP | {b"forwarded", FORWARDED_FOR}
 _FOLDED = _DROPPED | FORWARDED_KEPT | {b"content-length", b"max-forwards"}
 # Connection may name them, and they stay: a message without them would be another one.
 KEPT_ALWAYS = frozenset({b"host", b"content-length"})

@@ -171,8 +171,9 @@ class _Meaning:
             raise Refused(400, "a name that folds to one that frames")
 
     def keeps(self, version: int) -> bool:
-        """True if the connection persists (RFC 9112 9.3)."""
-        return not self.close and (version == 11 or self.keep_alive)
+        """True if the connection persists (RFC 9112 9.3). Not behind a coding in HTTP/1.0, whose framing
+        may be a mistake (6.1)."""
+        return not self.close and (version == 11 or (self.keep_alive and not self.coded))
 
 
 _READERS = {
@@ -216,9 +217,9 @@ def parse_request(
             raise Refused(414, "request line too long")
         return None
     method, received_target, major, minor = match.groups()
-    if major != b"1" or minor not in b"01":
-        raise Refused(505, "neither HTTP/1.0 nor HTTP/1.1")
-    version = 10 + int(minor)
+    if major != b"1":
+        raise Refused(505, "not HTTP/1")
+    version = _version(minor)
     fields: Fields = []
     meaning = _Meaning(400)
     end = _read_fields(raw, match.end(), REQUEST_FIELD, fields, meaning, limits)
@@ -261,15 +262,15 @@ def parse_response(
         if len(raw) >= cut:
             raise Refused(502, "status line too long")
         return None
-    version = 10 + int(match[1])
+    version = _version(match[1])
     status = int(match[2])
     fields: Fields = []
     meaning = _Meaning(502)
     end = _read_fields(raw, match.end(), RESPONSE_FIELD, fields, meaning, limits)
     if not end:
         return None
-    if meaning.coded and (meaning.lengths or version == 10):
-        raise Refused(502, "Transfer-Encoding with Content-Length or in HTTP/1.0")
+    if meaning.coded and meaning.lengths:
+        raise Refused(502, "Transfer-Encoding with Content-Length")
     if meaning.other_coding:  # not asked for; no client would learn of it (RFC 9110 10.1.4)
         raise Refused(502, "unknown transfer coding")
     framing = _response_framing(status, request_method, meaning)
@@ -291,9 +292,14 @@ def parse_response(
 def request_line(raw: bytes) -> tuple[bytes | None, bytes | None]:
     """The method and the target, if the line is valid; for the log, whatever comes behind it."""
     match = REQUEST_LINE.match(raw, 2 if raw.startswith(b"\r\n") else 0)
-    if match is None or match[3] != b"1" or match[4] not in b"01":
+    if match is None or match[3] != b"1":
         return None, None
     return match[1], match[2]
+
+
+def _version(minor: bytes) -> int:
+    """10, or 11 for all that is higher (RFC 9110 2.5)."""
+    return 10 if minor == b"0" else 11
 
 
 def _read_fields(

@@ -79,7 +79,7 @@ class ResponseBody:
     def __init__(self, response: ParsedResponse, client_version: int) -> None:
         self._framing = response.framing
         self._left = response.length
-        self._decoder = ChunkDecoder() if response.framing == "chunked" else None
+        self._decoder = ChunkDecoder(of_response=True) if response.framing == "chunked" else None
         has_length = response.framing in ("none", "length")
         self.chunked = not has_length and client_version == 11
         self.delimited = has_length or self.chunked

@@ -73,8 +73,13 @@ def _forwarded_lines(request: ParsedRequest, peer: Peer) -> list[bytes]:
 
 
 def response_head(response: ParsedResponse, *, chunked: bool = False, connection: bytes = b"") -> bytes:
-    """The head for the client. `connection` is the value of its Connection field, if it gets one."""
+    """The head for the client. `connection` is what its Connection field says, if it says something.
+
+    A final one may carry Upgrade, as 426 must (RFC 9110 7.8, 15.5.22).
+    """
     status = response.status
+    upgrade = _upgrade_lines(response) if status == 101 or status >= 200 else []
+    named = b"Upgrade" if upgrade or status == 101 else b""
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, response.reason)]
     dropped = HOP_BY_HOP
     if response.named:
@@ -86,10 +91,9 @@ def response_head(response: ParsedResponse, *, chunked: bool = False, connection
             lines.append(b"%b: %b\r\n" % (name, value))
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
-    if status == 101:
-        lines.append(_upgrade_lines(response))
-    elif connection:
-        lines.append(b"Connection: %b\r\n" % connection)
+    if connection or named:
+        lines.append(b"Connection: %b\r\n" % b", ".join(filter(None, (connection, named))))
+    lines += upgrade
     lines.append(b"\r\n")
     return b"".join(lines)
 
@@ -130,6 +134,5 @@ def _has_host(request: ParsedRequest) -> bool:
     return any(lower == b"host" for lower, _, _ in request.headers)
 
 
-def _upgrade_lines(response: ParsedResponse) -> bytes:
-    values = [value for lower, _, value in response.headers if lower == b"upgrade"]
-    return b"Connection: Upgrade\r\n" + b"".join(b"Upgrade: %b\r\n" % value for value in values)
+def _upgrade_lines(response: ParsedResponse) -> list[bytes]:
+    return [b"Upgrade: %b\r\n" % value for lower, _, value in response.headers if lower == b"upgrade"]

@@ -18,9 +18,9 @@ REQUEST_LINE_PREFIX = re.compile(
     % (_TOKEN, _TARGET)
 )
 # The reason may be missing, and its space with it, as many servers have it.
-STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (%b))?\r\n" % _TEXT)
+STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (%b))?\r\n" % _TEXT)
 STATUS_LINE_PREFIX = re.compile(
-    rb"(?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[01](?: (?:[1-5](?:[0-9](?:[0-9](?: %b)?\r?)?)?)?)?)?)?)?)?)?)?)?)?"
+    rb"(?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9](?: (?:[1-9](?:[0-9](?:[0-9](?: %b)?\r?)?)?)?)?)?)?)?)?)?)?)?)?"
     % _TEXT
 )
 

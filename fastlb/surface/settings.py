@@ -337,7 +337,7 @@ def _check_host(typed: Typed) -> str:
 
 def parse_expect(text: str) -> tuple[StatusRange, ...]:
     """Read `200-399,404`. Raises: ConfigError naming `--check-expect`."""
-    expected = "status codes from 100 to 599, such as 200-399,404"
+    expected = "status codes from 100 to 999, such as 200-399,404"
     ranges = []
     for part in text.split(","):
         match = _STATUS_RANGE.fullmatch(part)

@@ -136,12 +136,12 @@ def test_unknown_slot_is_ignored(balance, backend):
     [
         (EjectErrors.OFF, set()),
         (EjectErrors.GATEWAY, {502, 503, 504}),
-        (EjectErrors.ALL, {500, 502, 503, 504, 599}),
+        (EjectErrors.ALL, {500, 502, 503, 504, 599, 666}),
     ],
 )
 def test_only_the_server_errors_that_are_meant_count_as_failures(balance, backend, rule, statuses):
     """4xx never: they are the client's. 501 and 505 speak of the request too. Each reaches the client."""
-    tried = (200, 404, 499, 500, 501, 502, 503, 504, 505, 599)
+    tried = (200, 404, 499, 500, 501, 502, 503, 504, 505, 599, 666)
     running = balance(backend(answering(*(response(status) for status in tried))), eject_errors=rule)
     client = running.connect()
     seen = set()

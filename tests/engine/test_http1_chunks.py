@@ -3,7 +3,7 @@
 import pytest
 
 from fastlb.model.limits import TRAILER_MAX_BYTES
-from support.chunks import BAD_CHUNKS, GOOD_CHUNKS
+from support.chunks import BAD_CHUNKS, GOOD_CHUNKS, PADDED_CHUNKS
 from support.cuts import Chunks, decode, read_chunks
 
 pytestmark = pytest.mark.unbatched
@@ -21,6 +21,27 @@ def test_chunks_are_decoded(engine, what):
     raw, body, rest = GOOD_CHUNKS[what]
 
     assert read_chunks(engine, raw) == Chunks(body, True, rest)
+
+
+@pytest.mark.parametrize("why", BAD_CHUNKS)
+def test_chunk_framing_with_two_readings_is_refused_from_backends_too(engine, why):
+    """Responses are read as strictly as requests."""
+    assert read_chunks(engine, BAD_CHUNKS[why], of_response=True).refused == 400
+
+
+@pytest.mark.parametrize("what", GOOD_CHUNKS)
+def test_chunks_of_a_response_are_decoded(engine, what):
+    """What a client may send a backend may send."""
+    raw, body, rest = GOOD_CHUNKS[what]
+
+    assert read_chunks(engine, raw, of_response=True) == Chunks(body, True, rest)
+
+
+@pytest.mark.parametrize("what", PADDED_CHUNKS)
+def test_space_behind_a_chunk_size_is_for_backends(engine, what):
+    """Some servers pad their sizes; no client does, and two parsers may differ about it."""
+    assert read_chunks(engine, PADDED_CHUNKS[what], of_response=True) == Chunks(b"hi", True)
+    assert read_chunks(engine, PADDED_CHUNKS[what]).refused == 400
 
 
 @pytest.mark.parametrize("what", GOOD_CHUNKS)

@@ -196,6 +196,34 @@ def test_keep_alive_follows_version_and_connection(engine, line, field, kept):
     assert parse(engine, get(field, line=line)).keep_alive is kept
 
 
+@pytest.mark.parametrize("minor", [b"%d" % n for n in range(2, 10)])
+def test_higher_minor_version_is_read_as_1_1(engine, minor):
+    """RFC 9110 2.5: as the highest minor version that we know. Other major versions stay refused."""
+    request = parse(engine, get(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1." + minor))
+    response = read_response(engine, bare(b"HTTP/1." + minor + b" 200 OK", b"Transfer-Encoding: chunked"))
+
+    for head in (request, response):
+        assert (head.version, head.framing, head.keep_alive) == (11, "chunked", True)
+    assert refusal(engine, bare(b"GET / HTTP/1." + minor, b"X: a")).status == 400
+
+
+@pytest.mark.parametrize("connection", [b"keep-alive", b"x", b"close"])
+def test_chunked_response_of_1_0_closes_its_connection(engine, connection):
+    """Its framing may be a mistake, so nothing is read behind it (RFC 9112 6.1)."""
+    head = read_response(
+        engine,
+        bare(b"HTTP/1.0 200 OK", b"Connection: " + connection, b"Transfer-Encoding: chunked"),
+    )
+
+    assert (head.version, head.framing, head.keep_alive) == (10, "chunked", False)
+
+
+@pytest.mark.parametrize("status", [100, 199, 200, 299, 599, 600, 666, 999])
+def test_status_of_three_digits_is_read(engine, status):
+    """From 100 to 999; what it means is the client's business (RFC 9110 15)."""
+    assert read_response(engine, bare(b"HTTP/1.1 %d X" % status, b"Content-Length: 0")).status == status
+
+
 @pytest.mark.parametrize(
     ("fields", "framing", "length"),
     [

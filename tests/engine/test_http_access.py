@@ -267,6 +267,22 @@ def test_ledger_counts_bytes_and_statuses(balance, backend):
     assert counts.bytes_in == len(OK) + len(OK.replace(b"200 OK", b"404 Not Found"))
 
 
+@pytest.mark.parametrize(("status", "counted_as"), [(499, 4), (599, 5), (600, 5), (666, 5), (999, 5)])
+def test_status_of_three_digits_passes_and_is_counted(balance, backend, status, counted_as):
+    """Applications invent statuses. Those above 599 count as server errors, as RFC 9110 15 reads them; a
+    499 that a backend sends is no client that left."""
+    running = balance(backend(answering(OK.replace(b"200 OK", b"%d Odd" % status))))
+    client = running.connect()
+    client.send(GET)
+    answer = client.response()
+    running.wait_idle()
+
+    assert (answer.status, answer.body) == (status, b"ok")
+    assert answer.head.startswith(b"HTTP/1.1 %d Odd\r\n" % status)
+    assert running.line()["status"] == status
+    assert running.ledger().statuses == tuple(int(n == counted_as) for n in range(6))
+
+
 def test_label_is_written_whole_or_refused(balance, backend):
     """Names are the user's; a long one must neither be lost nor spoil the lines around it."""
     started = backend(answering(OK))

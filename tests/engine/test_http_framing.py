@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from support.backend import OK, answering, recording
-from support.chunks import BAD_CHUNKS
+from support.chunks import BAD_CHUNKS, PADDED_CHUNKS
 from support.waiting import PATIENCE_S, wait_until
 from support.wire import TruncatedError
 
@@ -99,6 +99,35 @@ def test_chunk_extensions_and_trailers_are_dropped(balance, backend):
     assert client.until(b"0\r\n\r\n") == b"2\r\nok\r\n0\r\n\r\n"
     assert raw == [b"2\r\nhi\r\n0\r\n\r\n"]
     assert not head.values(b"X-Trailer")
+
+
+@pytest.mark.parametrize("space", [b" ", b"\t", b" \t "])
+def test_space_before_a_chunk_extension_is_read_in_both_directions(balance, backend, space):
+    """RFC 9112 7.1.1 and RFC 9110 5.6.3: it must be parsed, and it is dropped with the extension."""
+    framed = b"2" + space + b";a=b\r\nhi\r\n0" + space + b";c\r\n\r\n"
+    received = []
+
+    def script(link):
+        received.append(link.request().chunks)
+        link.send(CHUNKED, framed)
+
+    client = balance(backend(script)).connect()
+    client.send(UPLOAD + framed)
+    assert client.response().chunks == [b"hi"]
+    assert received == [[b"hi"]]
+
+
+@pytest.mark.parametrize("why", PADDED_CHUNKS)
+def test_space_behind_a_chunk_size_is_accepted_from_backends_alone(balance, backend, why):
+    """Some servers write sizes in columns; no client does, so a request with it is refused."""
+    started = backend(answering(CHUNKED + PADDED_CHUNKS[why]))
+    client = balance(started).connect()
+    for _ in range(2):
+        client.send(GET)
+        assert client.response().chunks == [b"hi"]
+    client.send(UPLOAD + PADDED_CHUNKS[why])
+    assert client.response().status == 400
+    assert client.ending() == "fin"
 
 
 @pytest.mark.parametrize("why", BAD_CHUNKS)
@@ -214,6 +243,31 @@ def test_space_before_the_colon_of_a_response_is_not_passed_on(balance, backend)
         assert answer.head == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a\r\n\r\n"
         assert answer.body == b"ok"
     assert len(started.links) == 1
+
+
+def test_chunked_response_of_1_0_is_read_and_its_connection_closed(balance, backend):
+    """RFC 9112 6.1: such a message is framed by its chunks, and nothing is read behind it. Servers that
+    stream by hand on Python's http.server send it."""
+    streamed = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+    started = backend(answering(streamed + b"2\r\nhi\r\n0\r\n\r\n"))
+    client = balance(started).connect()
+    for n in range(2):
+        client.send(GET)
+        answer = client.response()
+        assert (answer.status, answer.chunks) == (200, [b"hi"])
+        assert answer.value(b"Connection") is None
+        assert len(started.links) == n + 1
+
+
+def test_chunked_response_of_1_0_ends_with_the_connection_for_a_1_0_client(balance, backend):
+    """Who does not know chunks never gets them, wherever they come from."""
+    client = balance(
+        backend(once(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"))
+    ).connect()
+    client.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+    answer = client.response()
+
+    assert (answer.body, answer.value(b"Transfer-Encoding")) == (b"hi", None)
 
 
 def test_close_delimited_response_is_chunked_for_1_1(balance, backend):

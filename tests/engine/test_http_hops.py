@@ -73,6 +73,18 @@ def test_fields_named_in_connection_do_not_reach_the_client(balance, backend, ho
     assert client.response().head == message(b"HTTP/1.1 200 OK", *KEPT, b"Content-Length: 2")
 
 
+@pytest.mark.parametrize("named", [b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host", b"Host2"])
+def test_connection_of_a_response_takes_out_whatever_it_names(balance, backend, named):
+    """X-Forwarded-* are ours in requests alone."""
+    response = message(
+        b"HTTP/1.1 200 OK", b"Connection: " + named, named + b": 1", b"Content-Length: 2", body=b"ok"
+    )
+    client = balance(backend(answering(response))).connect()
+    client.send(GET)
+
+    assert client.response().values(named) == []
+
+
 def test_interim_response_loses_what_its_connection_names(balance, backend):
     """A 103 is a response like any other in this."""
     hints = message(b"HTTP/1.1 103 Early Hints", b"Connection: X-Hop", *HOP[:2], b"Link: </a>", b"Link: </b>")

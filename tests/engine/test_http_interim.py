@@ -288,6 +288,39 @@ def test_refused_upgrade_is_a_normal_response(balance, backend):
     assert client.response().body == b"ok"
 
 
+@pytest.mark.parametrize("status", [b"426 Upgrade Required", b"200 OK", b"503 Not Yet"])
+@pytest.mark.parametrize(
+    ("request_head", "connection"),
+    [
+        (GET, b"Upgrade"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", b"close, Upgrade"),
+        (b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", b"keep-alive, Upgrade"),
+        (UPGRADE, b"Upgrade"),
+    ],
+)
+def test_final_response_may_offer_an_upgrade(balance, backend, status, request_head, connection):
+    """426 must have it (RFC 9110 15.5.22), any other may (7.8), and our Connection names it, also where the
+    backend's has not."""
+    offer = b"HTTP/1.1 " + status + b"\r\nUpgrade: websocket, x/2\r\nContent-Length: 2\r\nUpgrade:y\r\n\r\nno"
+    client = balance(backend(answering(offer))).connect()
+    client.send(request_head)
+    answer = client.response()
+
+    assert answer.head == (
+        b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\nConnection: " + connection + b"\r\n"
+        b"Upgrade: websocket, x/2\r\nUpgrade: y\r\n\r\n"
+    )
+
+
+def test_interim_response_offers_no_upgrade(balance, backend):
+    """Besides 101, which is the upgrade, only final ones are about it."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nConnection: Upgrade\r\nUpgrade: x\r\nLink: y\r\n\r\n"
+    client = balance(backend(answering(hints + OK))).connect()
+    client.send(GET)
+
+    assert client.response().head == b"HTTP/1.1 103 Early Hints\r\nLink: y\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     "request_head",
     [

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fuzz.differences import DIFFERENCES
-from support.chunks import BAD_CHUNKS, GOOD_CHUNKS
+from support.chunks import BAD_CHUNKS, GOOD_CHUNKS, PADDED_CHUNKS
 from support.heads import REFUSED, REFUSED_EITHER, REFUSED_RESPONSES, bare, get
 
 KEPT = Path(__file__).with_name("corpus.txt")
@@ -39,6 +39,7 @@ def seeds() -> list[bytes]:
         *((REQUEST, raw) for raw in REFUSED_EITHER.values()),
         *((RESPONSE, raw) for raw in REFUSED_RESPONSES.values()),
         *((CHUNKS, raw) for raw in BAD_CHUNKS.values()),
+        *((CHUNKS, raw) for raw in PADDED_CHUNKS.values()),
         *((CHUNKS, raw) for raw, _, _ in GOOD_CHUNKS.values()),
         *((RESPONSE if d.raw.startswith(b"HTTP/") else REQUEST, d.raw) for d in DIFFERENCES),
     ]

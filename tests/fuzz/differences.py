@@ -64,6 +64,24 @@ def _is_response_with_space_before_a_colon(reading: Reading, verdict: Verdict) -
     )
 
 
+def _differ_in_version_only(reading: Reading, verdict: Verdict) -> bool:
+    place = 0 if _is_response(reading) else 2
+
+    def others(start: tuple[object, ...]) -> tuple[object, ...]:
+        return start[:place] + start[place + 1 :]
+
+    return others(verdict.start) == others(reading.start)
+
+
+def _is_chunked_1_0(reading: Reading, _: Verdict) -> bool:
+    return reading.framing == "chunked" and reading.start[0] == 10
+
+
+def _is_1_0_with_close(reading: Reading, _: Verdict) -> bool:
+    connection = b",".join(_values(reading, b"connection")).lower()
+    return 10 in (reading.start[0], reading.start[-1]) and b"close" in connection
+
+
 def _is_101(reading: Reading, _: Verdict) -> bool:
     return reading.start[1] == 101
 
@@ -106,6 +124,48 @@ DIFFERENCES = (
         _refused_with("chunk extensions"),
         "Extensions end at the CRLF like any line, are bounded and dropped; their grammar does not matter.",
         _CHUNKED + b"0; a\r\n\r\n",
+    ),
+    Difference(
+        "llhttp",
+        "refuses",
+        _refused_with("chunk size"),
+        "White space may stand before an extension (RFC 9112 7.1.1), and behind a size that a server pads.",
+        _CHUNKED + b"0 ;a\r\n\r\n",
+    ),
+    Difference(
+        "h11",
+        "refuses",
+        _refused_with("chunk header"),
+        "White space may stand before an extension (RFC 9112 7.1.1); h11 knows it at the end of the line.",
+        _CHUNKED + b"0 ;a\r\n\r\n",
+    ),
+    Difference(
+        "llhttp",
+        "refuses",
+        _refused_with("Invalid HTTP version"),
+        "A minor version above 1 is read as 1 (RFC 9110 2.5).",
+        b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+    ),
+    Difference(
+        "h11",
+        "start",
+        _differ_in_version_only,
+        "A minor version above 1 is read as 1 (RFC 9110 2.5); h11 says which one it was.",
+        b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+    ),
+    Difference(
+        "llhttp",
+        "keep_alive",
+        _is_chunked_1_0,
+        "Nothing is read behind chunks of HTTP/1.0, whose framing may be a mistake (RFC 9112 6.1).",
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    Difference(
+        "llhttp",
+        "keep_alive",
+        _is_1_0_with_close,
+        "close is the stronger word, whatever else Connection says (RFC 9112 9.3).",
+        b"GET / HTTP/1.0\r\nHost: a\r\nConnection: close, keep-alive\r\n\r\n",
     ),
     Difference(
         "llhttp",

@@ -107,7 +107,21 @@ VERSIONS = (
     b"http/1.1",
     b"",
 )
-STATUSES = (b"200", b"204", b"304", b"100", b"101", b"103", b"404", b"599", b"600", b"20", b"+20", b"")
+STATUSES = (
+    b"200",
+    b"204",
+    b"304",
+    b"100",
+    b"101",
+    b"103",
+    b"404",
+    b"599",
+    b"600",
+    b"999",
+    b"20",
+    b"+20",
+    b"",
+)
 REASONS = (b" OK", b" ", b"", b" a\tb\xe9", b" \x00", b"  two")
 BODIES = (
     b"",
@@ -191,10 +205,19 @@ def chunk_texts(draw: Any) -> bytes:
     """A chunked body of one to four chunks."""
     raw = b""
     for data in draw(st.lists(_one([b"a", b"hi", b"\r\n", b"0123456789abcdef"]), max_size=3)):
-        size = draw(_one([b"%x", b"%X", b"0%x", b"%x;a", b'%x;a="b c"', b"%x ", b"+%x"])) % len(data)
+        size = draw(_one([b"%x", b"%X", b"0%x", b"%x;a", b'%x;a="b c"', b"%x ", b"%x\t ;a", b"+%x"])) % len(
+            data
+        )
         raw += size + draw(ends) + data + draw(ends)
     trailer = draw(_one([b"", b"", b"A: b\r\n", b"A:\r\nB: c\r\n", b"A : b\r\n", b" a\r\n"]))
-    return raw + draw(_one([b"0", b"000", b"0;x"])) + CRLF + trailer + CRLF + draw(_one([b"", b"", b"GET"]))
+    return (
+        raw
+        + draw(_one([b"0", b"000", b"0;x", b"0 ", b"0 ;x"]))
+        + CRLF
+        + trailer
+        + CRLF
+        + draw(_one([b"", b"", b"GET"]))
+    )
 
 
 requests = mutated(request_texts())

@@ -76,20 +76,30 @@ def judge_response(engines: Engines, raw: bytes, method: bytes = b"GET") -> Read
 
 
 def judge_chunks(engines: Engines, raw: bytes) -> None:
-    """A chunked body alone: the engines agree, whole and cut, at every stage."""
+    """A chunked body alone, of a request and of a response."""
+    _judge_chunks(engines, raw, of_response=False)
+    _judge_chunks(engines, raw, of_response=True)
+
+
+def _judge_chunks(engines: Engines, raw: bytes, *, of_response: bool) -> None:
+    """The engines agree, whole and cut, at every stage."""
     cut = _cut(raw)
-    first, *others = [(decode(rooms, [raw]), rooms) for rooms in engines.values()]
+    first, *others = [(decode(rooms, [raw], of_response=of_response), rooms) for rooms in engines.values()]
     for found, rooms in others:
         _equal((found.refused, found.done), (first[0].refused, first[0].done), rooms.name, raw)
         if found.refused is None:
             _equal(found, first[0], rooms.name, raw)
     for whole, rooms in (first, *others):
-        pieces = decode(rooms, [raw[:cut], raw[cut:]])
+        pieces = decode(rooms, [raw[:cut], raw[cut:]], of_response=of_response)
         _equal(pieces.refused, whole.refused, f"{rooms.name} cut at {cut}", raw)
         if whole.refused is None:
             _equal(pieces, whole, f"{rooms.name} cut at {cut}", raw)
-    _, end = read_chunks(first[1], raw)
-    if end is not None:
+    _, end = read_chunks(first[1], raw, of_response=of_response)
+    if end is None:
+        return
+    if of_response:
+        judge_response(engines, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + raw[:end])
+    else:
         head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
         judge_request(engines, head + raw[:end])
 

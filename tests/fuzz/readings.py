@@ -69,12 +69,12 @@ def read_response(rooms: EngineRooms, raw: bytes, method: bytes = b"GET") -> Rea
 
 
 def _with_body(rooms: EngineRooms, raw: bytes, head: Any, start: tuple[Any, ...]) -> Reading:
-    body, end = _body(rooms, raw, head)
+    body, end = _body(rooms, raw, head, of_response=isinstance(start[1], int))
     fields = tuple((bytes(name), bytes(value)) for name, value in head.fields)
     return Reading(start, fields, head.framing, head.keep_alive, head.head_bytes, body, end)
 
 
-def _body(rooms: EngineRooms, raw: bytes, head: Any) -> tuple[bytes | None, int | None]:
+def _body(rooms: EngineRooms, raw: bytes, head: Any, *, of_response: bool) -> tuple[bytes | None, int | None]:
     at = head.head_bytes
     if head.framing == "none":
         return b"", at
@@ -83,12 +83,14 @@ def _body(rooms: EngineRooms, raw: bytes, head: Any) -> tuple[bytes | None, int 
     if head.framing == "length":
         end = at + head.length
         return (raw[at:end], end) if end <= len(raw) else (None, None)
-    return read_chunks(rooms, raw, at)
+    return read_chunks(rooms, raw, at, of_response=of_response)
 
 
-def read_chunks(rooms: EngineRooms, raw: bytes, at: int = 0) -> tuple[bytes | None, int | None]:
+def read_chunks(
+    rooms: EngineRooms, raw: bytes, at: int = 0, *, of_response: bool = False
+) -> tuple[bytes | None, int | None]:
     """The data of a chunked body and where it ends; None for both if it does not, or is refused."""
-    decoder = rooms.ChunkDecoder()
+    decoder = rooms.ChunkDecoder(of_response=of_response)
     try:
         body = decoder.feed(raw[at:])
     except rooms.http1.Refused:

@@ -1,13 +1,17 @@
-"""Chunked bodies that must be refused, and those that are valid, for the decoders and on the wire."""
+"""Chunked bodies that must be refused, and those that are valid, for the decoders and on the wire.
+
+PADDED_CHUNKS are refused from clients, and accepted from backends.
+"""
 
 BAD_CHUNKS: dict[str, bytes] = {
     "size with a sign": b"+2\r\nhi\r\n0\r\n\r\n",
     "size below zero": b"-2\r\nhi\r\n0\r\n\r\n",
     "size with 0x": b"0x2\r\nhi\r\n0\r\n\r\n",
     "size with a space before": b" 2\r\nhi\r\n0\r\n\r\n",
-    "size with a space after": b"2 \r\nhi\r\n0\r\n\r\n",
-    "size with a tab after": b"2\t\r\nhi\r\n0\r\n\r\n",
-    "size with a space before the extension": b"2 ;a\r\nhi\r\n0\r\n\r\n",
+    "size with a vertical tab before the extension": b"2\x0b;a\r\nhi\r\n0\r\n\r\n",
+    "size with a name behind a space": b"2 a\r\nhi\r\n0\r\n\r\n",
+    "size with a bare LF behind a space": b"2 \nhi\r\n0\r\n\r\n",
+    "space over the limit": b"2" + b" " * 1100 + b";a\r\nhi\r\n0\r\n\r\n",
     "size with a space inside": b"0 2\r\nhi\r\n0\r\n\r\n",
     "size with an underscore": b"0_2\r\nhi\r\n0\r\n\r\n",
     "size with a fraction": b"2.0\r\nhi\r\n0\r\n\r\n",
@@ -50,6 +54,15 @@ BAD_CHUNKS: dict[str, bytes] = {
     "trailers over the limit": b"2\r\nhi\r\n0\r\nX: " + b"a" * 9000 + b"\r\n\r\n",
 }
 
+# What some servers write: sizes in columns of a fixed width.
+PADDED_CHUNKS: dict[str, bytes] = {
+    "size with a space after": b"2 \r\nhi\r\n0\r\n\r\n",
+    "size with a tab after": b"2\t\r\nhi\r\n0\r\n\r\n",
+    "size with spaces up to eight columns": b"2       \r\nhi\r\n0       \r\n\r\n",
+    "last chunk with a space after": b"2\r\nhi\r\n0 \r\n\r\n",
+    "line of 1024 bytes of size and space": b"2" + b" " * 1023 + b"\r\nhi\r\n0\r\n\r\n",
+}
+
 # Body, what it decodes to, and what is behind it.
 GOOD_CHUNKS: dict[str, tuple[bytes, bytes, bytes]] = {
     "no data": (b"0\r\n\r\n", b"", b""),
@@ -59,6 +72,14 @@ GOOD_CHUNKS: dict[str, tuple[bytes, bytes, bytes]] = {
     "size of 15 digits": (b"000000000000002\r\nhi\r\n000\r\n\r\n", b"hi", b""),
     "data of line ends": (b"8\r\n\r\n0\r\n\r\n\n\r\n0\r\n\r\n", b"\r\n0\r\n\r\n\n", b""),
     "extension": (b'2;a=b;c="d";e\r\nhi\r\n0;f\r\n\r\n', b"hi", b""),
+    "extension behind a space": (b"2 ;a=b\r\nhi\r\n0 ;c\r\n\r\n", b"hi", b""),
+    "extension behind tabs and spaces": (b"2\t  \t;\ta = b\r\nhi\r\n0\r\n\r\n", b"hi", b""),
+    "extension of which all is space": (b"2 ; \r\nhi\r\n0\r\n\r\n", b"hi", b""),
+    "line of 1024 bytes of which most is space": (
+        b"2" + b" " * 1022 + b";\r\nhi\r\n0\r\n\r\n",
+        b"hi",
+        b"",
+    ),
     "empty extension": (b"2;\r\nhi\r\n0\r\n\r\n", b"hi", b""),
     "extension with a tab and a high byte": (b"2;a=\t\xe9\r\nhi\r\n0\r\n\r\n", b"hi", b""),
     "line of 1024 bytes": (b"2;" + b"a" * 1022 + b"\r\nhi\r\n0\r\n\r\n", b"hi", b""),

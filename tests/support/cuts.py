@@ -124,20 +124,26 @@ def _byte_by_byte(engine: EngineRooms, raw: bytes, feed: Feed) -> Any:
     return None
 
 
-def read_chunks(engine: EngineRooms, raw: bytes, max_bytes: int = NO_LIMIT) -> Chunks:
+def read_chunks(
+    engine: EngineRooms, raw: bytes, max_bytes: int = NO_LIMIT, *, of_response: bool = False
+) -> Chunks:
     """Decode a chunked body, whole and in pieces."""
-    whole = decode(engine, [raw], max_bytes)
-    for cut in cuts(raw):
-        _assert_same(decode(engine, [raw[:cut], raw[cut:]], max_bytes), whole, f"cut at {cut}")
+    whole = decode(engine, [raw], max_bytes, of_response=of_response)
     places = list(cuts(raw))
+    for cut in places:
+        found = decode(engine, [raw[:cut], raw[cut:]], max_bytes, of_response=of_response)
+        _assert_same(found, whole, f"cut at {cut}")
     pieces = [raw[a:b] for a, b in itertools.pairwise(places)]
-    _assert_same(decode(engine, pieces, max_bytes), whole, "one byte at a time")
+    found = decode(engine, pieces, max_bytes, of_response=of_response)
+    _assert_same(found, whole, "one byte at a time")
     return whole
 
 
-def decode(engine: EngineRooms, pieces: list[bytes], max_bytes: int = NO_LIMIT) -> Chunks:
+def decode(
+    engine: EngineRooms, pieces: list[bytes], max_bytes: int = NO_LIMIT, *, of_response: bool = False
+) -> Chunks:
     """Decode these pieces one after the other. Pieces behind the end are not fed."""
-    decoder = engine.ChunkDecoder(max_bytes)
+    decoder = engine.ChunkDecoder(max_bytes, of_response)
     found = Chunks()
     for at, piece in enumerate(pieces):
         try:

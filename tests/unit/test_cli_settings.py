@@ -230,7 +230,7 @@ def test_missing_address_is_named(missing):
         ("--check-host", "a:65536"),
         ("--underscore-fields", "off"),
         ("--check-expect", "200-"),
-        ("--check-expect", "600"),
+        ("--check-expect", "1000"),
         ("--check-expect", "099"),
         ("--check-expect", "300-200"),
         ("--check-interval", "0s"),
