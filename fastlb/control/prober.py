@@ -10,6 +10,7 @@ from fastlb.control.logs import OftenRepeated, OperationLog
 from fastlb.control.member import Member
 from fastlb.health.schedule import forward_due_s, in_doubt_due_s, next_due_s
 from fastlb.model.config import Mode, ProbeConfig
+from fastlb.model.limits import LimitConfig
 from fastlb.probe import ProbeResult, probe_http, probe_tcp
 
 # Probes under way at once: enough for any pool, without taking the descriptors from the traffic.
@@ -21,8 +22,8 @@ PROBES_MAX_PER_S = 1000
 Ask = Callable[[Member], Awaitable[ProbeResult]]
 
 
-def ask_by(mode: Mode, config: ProbeConfig) -> Ask:
-    """How to probe a member of a pool that speaks `mode`."""
+def ask_by(mode: Mode, config: ProbeConfig, limits: LimitConfig) -> Ask:
+    """How to probe a member of a pool that speaks `mode`; `limits` are those of traffic."""
 
     async def ask_http(member: Member) -> ProbeResult:
         address = member.config.address
@@ -33,11 +34,16 @@ def ask_by(mode: Mode, config: ProbeConfig) -> Ask:
             expect=config.expect,
             timeout_s=config.timeout_s,
             proxy_protocol=member.config.proxy_protocol,
+            limits=limits,
         )
 
     async def ask_tcp(member: Member) -> ProbeResult:
         return await probe_tcp(
-            member.address, timeout_s=config.timeout_s, proxy_protocol=member.config.proxy_protocol
+            member.address,
+            timeout_s=config.timeout_s,
+            proxy_protocol=member.config.proxy_protocol,
+            send=config.send,
+            expect=config.expect_bytes,
         )
 
     return ask_http if mode is Mode.HTTP else ask_tcp

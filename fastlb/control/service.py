@@ -224,7 +224,7 @@ class Supervisor:
         modes = {listener.mode for listener in self._config.listeners}
         mode = Mode.HTTP if Mode.HTTP in modes else Mode.TCP
         return Prober(
-            ask=ask_by(mode, self._config.probe),
+            ask=ask_by(mode, self._config.probe, self._config.limits),
             observe=membership.observe_probe,
             interval_s=self._config.probe.interval_s,
             in_doubt_s=self._config.probe.in_doubt_s,

@@ -9,7 +9,14 @@ from enum import Enum
 from fastlb.model.address import Address
 from fastlb.model.errors import ConfigError
 from fastlb.model.fields import FieldConfig
-from fastlb.model.limits import WEIGHT_MAX, WEIGHT_MIN, WORKERS_MAX, LimitConfig, check_label
+from fastlb.model.limits import (
+    CHECK_WORDS_MAX_BYTES,
+    WEIGHT_MAX,
+    WEIGHT_MIN,
+    WORKERS_MAX,
+    LimitConfig,
+    check_label,
+)
 from fastlb.model.proxied import ProxyProtocol, TrustedProxies
 
 
@@ -169,15 +176,18 @@ class StatusRange:
 class ProbeConfig:
     """How often one backend is asked, and how many answers in a row change its state.
 
-    `path` is asked with GET in HTTP mode; TCP mode only connects. An answer counts as a pass if
-    its status is in one of `expect`. `timeout_s` covers the whole probe. `fast_interval_s`: between two
-    probes of a backend that is down or in doubt, never longer than `interval_s`; None = half of it.
+    `path` is asked with GET in HTTP mode. An answer counts as a pass if its status is in one of `expect`.
+    TCP mode only connects, or it sends `send` and waits for an answer with `expect_bytes` in it.
+    `timeout_s` covers the whole probe. `fast_interval_s`: between two probes of a backend that is down or
+    in doubt, never longer than `interval_s`; None = half of it.
     """
 
     enabled: bool = True
     path: str = "/"
     host: str = ""
     expect: tuple[StatusRange, ...] = (StatusRange(200, 399),)
+    send: bytes = b""
+    expect_bytes: bytes = b""
     interval_s: float = 2.0
     fast_interval_s: float | None = None
     timeout_s: float = 1.0
@@ -189,6 +199,9 @@ class ProbeConfig:
         if self.fast_interval_s is not None:
             _check("probe.fast_interval_s", self.fast_interval_s, 0.01, self.interval_s, " seconds")
         _check("probe.timeout_s", self.timeout_s, 0.01, 3600, " seconds")
+        for name, words in (("send", self.send), ("expect_bytes", self.expect_bytes)):
+            if len(words) > CHECK_WORDS_MAX_BYTES:
+                raise ConfigError(f"probe.{name}", words[:20], f"at most {CHECK_WORDS_MAX_BYTES} bytes")
         _check("probe.rise", self.rise, 1, 100)
         _check("probe.fall", self.fall, 1, 100)
         if (

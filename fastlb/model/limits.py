@@ -25,6 +25,8 @@ TRIES_MAX = 2
 # Retries are counted over the last so many seconds; so many a second are always allowed.
 RETRY_WINDOW_S = 10
 RETRIES_MIN_PER_S = 3
+# Of what a check in TCP mode says, and of what it waits for.
+CHECK_WORDS_MAX_BYTES = 4096
 # Below it a worker could not hold one request of the longest kind beside a few others.
 BUFFER_WORKER_MIN_BYTES = 1_048_576
 

@@ -20,10 +20,15 @@ async def probe(
     `timeout_s` covers everything from the connect on. Never raises for what a backend does.
     `proxy_protocol`: begin with such a header, that of a connection of our own.
     """
+    return await judged(_connect_and_ask(address, ask, proxy_protocol), timeout_s)
+
+
+async def judged(work: Coroutine[None, None, Answer], timeout_s: float) -> ProbeResult:
+    """The result of `work`, which connects and asks. Never raises for what a backend does."""
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     try:
-        passed, reason = await _within(timeout_s, _connect_and_ask(address, ask, proxy_protocol))
+        passed, reason = await _within(timeout_s, work)
     except asyncio.TimeoutError:
         return ProbeResult(passed=False, reason=f"no answer in {timeout_s:g}s", took_s=timeout_s)
     except OSError as error:
@@ -66,12 +71,15 @@ async def _connect_and_ask(address: Address, ask: Ask, proxy_protocol: ProxyProt
 
 
 async def _begin(writer: asyncio.StreamWriter, proxy_protocol: ProxyProtocol) -> None:
-    """Send the header and see it off: a probe that only connects aborts right behind it, which may
-    drop what the transport has buffered."""
-    if proxy_protocol is ProxyProtocol.OFF:
-        return
-    writer.write(
-        preface(proxy_protocol, writer.get_extra_info("sockname"), writer.get_extra_info("peername"))
-    )
+    """Send the header, if there is one."""
+    if proxy_protocol is not ProxyProtocol.OFF:
+        own, other = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
+        await see_off(writer, preface(proxy_protocol, own, other))
+
+
+async def see_off(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Send `data` and wait until the kernel has it: a probe that has nothing to wait for aborts right
+    behind it, which may drop what the transport has buffered."""
+    writer.write(data)
     while writer.transport.get_write_buffer_size():  # noqa: ASYNC110 - a turn of the loop is the event
         await asyncio.sleep(0)

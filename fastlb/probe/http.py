@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 
 from fastlb import __version__
 from fastlb.model.address import Address
 from fastlb.model.config import StatusRange
+from fastlb.model.limits import LimitConfig
 from fastlb.model.proxied import ProxyProtocol
-from fastlb.probe.connection import probe
+from fastlb.probe.answer import AnswerReader, RefusedError
+from fastlb.probe.connection import Answer, probe
 from fastlb.probe.result import ProbeResult
-from fastlb.probe.status_reader import HEAD_MAX_BYTES, NotHTTPError, new_status_reader
 
+# A body is read to its end up to so many bytes: whoever is cut off while it sends logs a traceback.
+BODY_MAX_BYTES = 65_536
 _READ_BYTES = 16_384
+_DEFAULT_LIMITS = LimitConfig()
 
 
 async def probe_http(
@@ -22,35 +27,61 @@ async def probe_http(
     expect: Collection[StatusRange],
     timeout_s: float,
     proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
+    limits: LimitConfig = _DEFAULT_LIMITS,
 ) -> ProbeResult:
-    """Pass if GET `path` is answered with a status in `expect` within `timeout_s`.
+    """Pass if GET `path` is answered with a status in `expect` within `timeout_s`, in a way that traffic
+    would accept.
 
-    `host` is the Host field. Reads no further than the response head.
+    `host` is the Host field. Of the body BODY_MAX_BYTES are read, in what is left of the time.
     """
     request = (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: fastlb-probe/{__version__}\r\n"
         "Accept: */*\r\nConnection: close\r\n\r\n"
     ).encode()
+    verdicts: list[Answer] = []
 
-    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[bool, str]:
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
         writer.write(request)
-        return await _judge(reader, expect)
+        answer = AnswerReader(limits)
+        verdicts.append(await _judge_head(reader, answer, expect))
+        if answer.status is not None and (fault := await _read_body(reader, answer)):
+            verdicts.append((False, fault))
+        return verdicts[-1]
 
-    return await probe(address, ask, timeout_s, proxy_protocol)
+    result = await probe(address, ask, timeout_s, proxy_protocol)
+    if not verdicts:
+        return result
+    # The head decides. A body that stalls or breaks off is the client's affair, as in traffic.
+    passed, reason = verdicts[-1]
+    return replace(result, passed=passed, reason=reason, local=False)
 
 
-async def _judge(reader: asyncio.StreamReader, expect: Collection[StatusRange]) -> tuple[bool, str]:
-    status_reader = new_status_reader()
-    received_bytes = 0
-    while received_bytes <= HEAD_MAX_BYTES:
+async def _judge_head(
+    reader: asyncio.StreamReader, answer: AnswerReader, expect: Collection[StatusRange]
+) -> Answer:
+    heard = False
+    while answer.status is None:
         data = await reader.read(_READ_BYTES)
         if not data:
-            return False, "closed without an answer" if not received_bytes else "answer cut short"
-        received_bytes += len(data)
+            return False, "answer cut short" if heard else "closed without an answer"
+        heard = True
         try:
-            status = status_reader.feed(data)
-        except NotHTTPError:
-            return False, "not HTTP"
-        if status is not None:
-            return any(status in allowed for allowed in expect), f"status {status}"
-    return False, f"response head above {HEAD_MAX_BYTES} bytes"
+            answer.feed(data)
+        except RefusedError as refused:
+            return False, f"invalid answer: {refused}"
+    return any(answer.status in allowed for allowed in expect), f"status {answer.status}"
+
+
+async def _read_body(reader: asyncio.StreamReader, answer: AnswerReader) -> str:
+    """Read to the end, or as far as that goes. What is wrong with it, or nothing."""
+    left_bytes = BODY_MAX_BYTES
+    while not answer.done and left_bytes > 0:
+        data = await reader.read(_READ_BYTES)
+        if not data:
+            break
+        left_bytes -= len(data)
+        try:
+            answer.feed(data)
+        except RefusedError as refused:
+            return f"invalid answer: {refused}"
+    return ""

@@ -1,4 +1,4 @@
-"""Reads the final status out of a response head: with httptools, or h11 where there is none.
+"""Reads the status out of a response head, as a client would: with httptools, or h11 where there is none.
 
 httptools has no wheels for PyPy; h11 is there anyway for the pure engine. Both skip interim
 responses (RFC 9110 15.2), and neither looks at a byte after the head.

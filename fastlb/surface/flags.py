@@ -120,7 +120,7 @@ FLAGS = (
         topic=Topic.HEALTH,
         metavar="PATH",
         default="/",
-        help="What a health check asks for with GET. In tcp mode a check only connects.",
+        help="What a health check asks for with GET. In tcp mode a check connects.",
     ),
     Flag(
         name="--check-host",
@@ -134,6 +134,19 @@ FLAGS = (
         metavar="CODES",
         default="200-399",
         help="Status codes that pass, such as 200-399,404.",
+    ),
+    Flag(
+        name="--check-send",
+        topic=Topic.HEALTH,
+        metavar="BYTES",
+        help=r"What a check in tcp mode says: text with \r, \n, \t, \0, \\ and \xHH. Default: nothing.",
+    ),
+    Flag(
+        name="--check-expect-bytes",
+        topic=Topic.HEALTH,
+        metavar="BYTES",
+        help="What has to be in the first 16k of the answer, in tcp mode; written like --check-send. "
+        "Default: no answer is waited for.",
     ),
     _duration("--check-interval", "2s", "Time between two checks of a backend.", topic=Topic.HEALTH),
     Flag(

@@ -30,6 +30,7 @@ from fastlb.model.limits import WORKERS_MAX, LimitConfig
 from fastlb.model.proxied import TrustedProxies, parse_trusted_proxies
 from fastlb.surface.backend_text import parse_backend_text
 from fastlb.surface.durations import parse_duration
+from fastlb.surface.escapes import parse_bytes
 from fastlb.surface.flags import FLAGS
 from fastlb.surface.listen_text import parse_listen_text
 from fastlb.surface.numbers import parse_whole
@@ -43,6 +44,8 @@ _CHECK_FLAGS = (
     "--check-path",
     "--check-host",
     "--check-expect",
+    "--check-send",
+    "--check-expect-bytes",
     "--check-interval",
     "--check-fast-interval",
     "--check-timeout",
@@ -72,6 +75,7 @@ _HTTP_ONLY_FLAGS = (
     "--max-header-fields",
     "--max-body-size",
 )
+_TCP_ONLY_FLAGS = ("--check-send", "--check-expect-bytes")
 # These are about PROXY headers too, in both modes.
 _PROXY_HEADER_FLAGS = frozenset({"--header-timeout", "--trusted-proxy"})
 _FLAG_OF_PATH = {
@@ -85,6 +89,8 @@ _FLAG_OF_PATH = {
     "limits.retry_percent": "--retry-budget",
     "limits.buffer_bytes": "--buffer-memory",
     "probe.path": "--check-path",
+    "probe.send": "--check-send",
+    "probe.expect_bytes": "--check-expect-bytes",
     "probe.interval_s": "--check-interval",
     "probe.fast_interval_s": "--check-fast-interval",
     "probe.timeout_s": "--check-timeout",
@@ -200,7 +206,11 @@ def _refuse_conflicts(typed: Typed, mode: Mode, *, proxied: bool) -> None:
                 raise ConfigError(
                     flag, typed.text(flag), "used when --no-check is given: leave one of them out"
                 )
-    if mode is Mode.TCP:
+    if mode is Mode.HTTP:
+        for flag in _TCP_ONLY_FLAGS:
+            if typed.has(flag):
+                raise ConfigError(flag, typed.text(flag), "used in --mode http: leave it out")
+    else:
         for flag in _HTTP_ONLY_FLAGS:
             if typed.has(flag) and not (proxied and flag in _PROXY_HEADER_FLAGS):
                 raise ConfigError(flag, typed.text(flag), "used in --mode tcp: leave it out")
@@ -309,6 +319,8 @@ def _probe(typed: Typed) -> ProbeConfig:
         path=typed.text("--check-path"),
         host=_check_host(typed),
         expect=parse_expect(typed.text("--check-expect")),
+        send=parse_bytes(typed.text("--check-send"), path="--check-send"),
+        expect_bytes=parse_bytes(typed.text("--check-expect-bytes"), path="--check-expect-bytes"),
         interval_s=_seconds(typed, "--check-interval"),
         fast_interval_s=_seconds(typed, "--check-fast-interval")
         if typed.has("--check-fast-interval")

@@ -148,6 +148,20 @@ def test_every_flag_reaches_the_configuration():
     assert config.log == LogConfig(access="/tmp/access.log", format=LogFormat.JSON, level="error")
 
 
+def test_what_a_check_says_in_tcp_mode_reaches_the_configuration():
+    """With its escapes read; in http mode a check asks for a path."""
+    probe = read({"--mode": "tcp", "--check-send": r"PING\r\n", "--check-expect-bytes": r"\x2bPONG"}).probe
+
+    assert (probe.send, probe.expect_bytes) == (b"PING\r\n", b"+PONG")
+    for flag in ("--check-send", "--check-expect-bytes"):
+        with pytest.raises(ConfigError, match="used in --mode http") as refused:
+            read({flag: "x"})
+        assert refused.value.path == flag
+        with pytest.raises(ConfigError, match="at most 4096 bytes") as refused:
+            read({"--mode": "tcp", flag: "é" * 2049})
+        assert refused.value.path == flag
+
+
 def test_flag_table_has_every_flag_once():
     """Help, README and command line are made from it."""
     names = [flag.name for flag in FLAGS]

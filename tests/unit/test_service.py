@@ -122,7 +122,7 @@ def test_the_wait_for_the_first_probes_is_bounded_and_then_open_to_all(monkeypat
     async def look(supervisor):
         assert len(supervisor.engine.plans[-1].entries) == 1
 
-    monkeypatch.setattr(service, "ask_by", lambda mode, probe: hang)
+    monkeypatch.setattr(service, "ask_by", lambda mode, probe, limits: hang)
     monkeypatch.setattr(service, "_FIRST_ROUND_SLACK_S", 0.0)
     run(look, config(probe=ProbeConfig(timeout_s=0.05)))
 
@@ -147,7 +147,7 @@ def test_the_port_is_bound_while_the_first_probes_are_under_way(monkeypatch):
         real_init(self, *args, **kwargs)
 
     monkeypatch.setattr(Supervisor, "__init__", init)
-    monkeypatch.setattr(service, "ask_by", lambda mode, probe: connect_while_probing)
+    monkeypatch.setattr(service, "ask_by", lambda mode, probe, limits: connect_while_probing)
     run(nothing)
 
     assert connected == ["b0"]

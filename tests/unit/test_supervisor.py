@@ -88,7 +88,7 @@ def test_a_signal_during_the_start_ends_it(monkeypatch, capfd):
         kill(signal.SIGTERM)
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(service, "ask_by", lambda mode, probe: hang)
+    monkeypatch.setattr(service, "ask_by", lambda mode, probe, limits: hang)
     accepted: list[object] = []
     started = time.monotonic()
 
