@@ -231,6 +231,8 @@ class TimeoutConfig:
         TCP session in which nothing moves.
     `keepalive_s`: HTTP client that sends nothing between two requests; None = as `idle_s`.
     `response_s`: from the request's end to the first byte of the response (504); None = for ever.
+    `send_s`: HTTP client that takes nothing of a response; it is looked at four times in it, so it
+        may get a quarter more.
     `tunnel_s`: no byte in either direction, of a TCP session, an upgraded connection or a
         response under way.
     `fin_s`: the other direction after one side has sent FIN.
@@ -244,6 +246,7 @@ class TimeoutConfig:
     idle_s: float = 60.0
     keepalive_s: float | None = None
     response_s: float | None = None
+    send_s: float = 60.0
     tunnel_s: float = 3600.0
     fin_s: float = 30.0
     upstream_idle_s: float = 4.0
@@ -251,7 +254,16 @@ class TimeoutConfig:
     drain_s: float = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("connect_s", "header_s", "idle_s", "tunnel_s", "fin_s", "upstream_idle_s", "queue_s"):
+        for name in (
+            "connect_s",
+            "header_s",
+            "idle_s",
+            "send_s",
+            "tunnel_s",
+            "fin_s",
+            "upstream_idle_s",
+            "queue_s",
+        ):
             _check(f"timeouts.{name}", getattr(self, name), 0.001, 604_800, " seconds")
         for name in ("keepalive_s", "response_s"):
             value = getattr(self, name)

@@ -21,6 +21,10 @@ cdef void connection_push(connection_t* conn) noexcept nogil
 cdef step_t connection_flush(worker_t* worker, connection_t* conn) noexcept nogil
 cdef bint connection_quiet(connection_t* conn) noexcept nogil
 cdef int connection_error(connection_t* conn) noexcept nogil
+cdef void connection_send_wait(worker_t* worker, connection_t* conn) noexcept nogil
+cdef bint connection_still_takes(worker_t* worker, connection_t* conn) noexcept nogil
+cdef void connection_cut(worker_t* worker, connection_t* conn) noexcept nogil
+cdef void connection_cut_look(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_finish(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_linger(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_linger_read(worker_t* worker, connection_t* conn) noexcept nogil

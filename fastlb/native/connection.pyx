@@ -19,8 +19,9 @@ from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_BATCHED, CONN_BROKEN, CONN_CONNECTING, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE,
-    CONN_TCP, CONN_UNSENT, CONN_URGENT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED,
-    ROLE_TCP_CLIENT, SCRATCH_BYTES, STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_LINGER, connection_t,
+    CONN_TCP, CONN_UNSENT, CONN_URGENT, ROLE_CUT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED,
+    ROLE_TCP_CLIENT, SCRATCH_BYTES, SEND_LOOKS, STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_CUT,
+    TIMER_LINGER, TIMER_SEND, connection_t,
     counter_add_shared, role_t, step_t, worker_t,
 )
 
@@ -54,7 +55,7 @@ cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil:
         connection_flush(worker, conn)               # it was said to be on its way
     timer_cancel(worker, conn)
     if conn.role == ROLE_HTTP_CLIENT or conn.role == ROLE_TCP_CLIENT or conn.role == ROLE_LINGER \
-            or conn.role == ROLE_PROXIED:
+            or conn.role == ROLE_PROXIED or conn.role == ROLE_CUT:
         counter_add_shared(worker.clients_total, <unsigned long long> -1)
     buffer_drop(worker, &conn.inbox)
     buffer_drop(worker, &conn.outbox)
@@ -81,9 +82,8 @@ cdef void connection_reset(worker_t* worker, connection_t* conn) noexcept nogil:
 cdef void connection_discard(worker_t* worker, connection_t* conn) noexcept nogil:
     """Close a connection to a backend that is not needed any more: with RST, so that no local port is
     left in TIME_WAIT, unless its peer has sent FIN first or has not acknowledged all that was sent."""
-    cdef int unacknowledged = 0
     if conn.outbox == NULL and not conn.flags & (CONN_HANGUP | CONN_CONNECTING) \
-            and ioctl(conn.fd, SIOCOUTQ, &unacknowledged) == 0 and unacknowledged == 0:
+            and connection_unacked(conn) == 0:
         connection_reset(worker, conn)
     else:
         connection_close(worker, conn)
@@ -254,6 +254,56 @@ cdef int connection_error(connection_t* conn) noexcept nogil:
     if getsockopt(conn.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0:
         return errno
     return error
+
+
+cdef uint32_t connection_unacked(connection_t* conn) noexcept nogil:
+    """Bytes that the kernel has and the peer's has not."""
+    cdef int unacked_bytes = 0
+    if ioctl(conn.fd, SIOCOUTQ, &unacked_bytes) != 0:
+        return 0
+    return <uint32_t> unacked_bytes
+
+
+cdef void connection_send_wait(worker_t* worker, connection_t* conn) noexcept nogil:
+    """The peer does not take what is sent: its time begins."""
+    conn.looks = 0
+    timer_arm(worker, conn, TIMER_SEND)
+
+
+cdef bint connection_still_takes(worker_t* worker, connection_t* conn) noexcept nogil:
+    """TIMER_SEND is over, one of SEND_LOOKS: True, and it is armed again, unless the peer has taken
+    nothing since connection_send_wait() or since it was last seen to take something."""
+    cdef uint32_t unacked_bytes = connection_unacked(conn)
+    if unacked_bytes < conn.unacked_bytes:
+        conn.looks = 0
+    conn.unacked_bytes = unacked_bytes
+    conn.looks += 1
+    if conn.looks > SEND_LOOKS:
+        return False
+    timer_arm(worker, conn, TIMER_SEND)
+    return True
+
+
+cdef void connection_cut(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Close with RST once the peer has what was sent before, which a RST would destroy."""
+    conn.role = ROLE_CUT
+    conn.since_ns = worker.now_ns
+    conn.unacked_bytes = <uint32_t> -1
+    buffer_drop(worker, &conn.inbox)
+    connection_cut_look(worker, conn)
+
+
+cdef void connection_cut_look(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Nothing reports that a send buffer has become empty."""
+    cdef uint32_t unacked_bytes = connection_unacked(conn)
+    if unacked_bytes < conn.unacked_bytes:
+        conn.since_ns = worker.now_ns
+        conn.unacked_bytes = unacked_bytes
+    if unacked_bytes and not conn.flags & CONN_BROKEN \
+            and worker.now_ns - conn.since_ns < SEND_LOOKS * worker.settings.timeout_ns[TIMER_SEND]:
+        timer_arm(worker, conn, TIMER_CUT)
+    else:
+        connection_reset(worker, conn)
 
 
 cdef void connection_linger(worker_t* worker, connection_t* conn) noexcept nogil:

@@ -29,8 +29,9 @@ from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
     BACKENDS_CHUNK, BUFFER_CLASSES, FILTER_STEPS, LETTER_DEAF, LETTER_DRAIN, LETTER_END, LETTER_LISTEN,
     LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, LISTEN_PROXIED, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER,
-    ROLE_TCP_CLIENT, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT, TIMER_FIN, TIMER_HEADER, TIMER_IDLE,
-    TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL, X_COUNTED,
+    ROLE_TCP_CLIENT, SEND_LOOKS, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT, TIMER_CUT, TIMER_FIN,
+    TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE,
+    TIMER_SEND, TIMER_TUNNEL, X_COUNTED,
     backend_t, connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, network_t,
     settings_t, uring_close, uring_open, uring_t, worker_t,
 )
@@ -52,6 +53,8 @@ cdef enum:
 # Between two wake-ups of the control plane, so that a busy engine is read in batches.
 WAKE_EVERY_S = 0.05
 LINGER_S = 2.0
+# How often a client that is to be reset is looked at, whether it has what was sent before.
+CUT_LOOK_S = 0.05
 ACCEPT_RETRY_S = 0.1
 POLL_S = 0.005
 BACKLOG = 4096
@@ -151,7 +154,9 @@ cdef class NativeEngine:
             (TIMER_FIN, timeouts.fin_s),
             (TIMER_POOL, timeouts.upstream_idle_s),
             (TIMER_QUEUE, timeouts.queue_s),
+            (TIMER_SEND, timeouts.send_s / SEND_LOOKS),
             (TIMER_LINGER, LINGER_S),
+            (TIMER_CUT, CUT_LOOK_S),
             (TIMER_ACCEPT, ACCEPT_RETRY_S),
         ):
             s.timeout_ns[<int> timer_class] = int(seconds * 1e9)

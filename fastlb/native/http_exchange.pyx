@@ -10,8 +10,8 @@ from fastlb.native.buffer cimport (
 )
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
-    connection_finish, connection_flush, connection_linger, connection_note, connection_reset,
-    connection_send,
+    connection_cut, connection_finish, connection_flush, connection_linger, connection_note,
+    connection_reset, connection_send, connection_send_wait, connection_still_takes,
 )
 from fastlb.native.exchange cimport (
     DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect,
@@ -30,7 +30,7 @@ from fastlb.native.http_head cimport (
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, iovec
 from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
 from fastlb.native.relay cimport (
-    relay_blocked, relay_decode, relay_feed, relay_open, relay_pending, relay_progress, relay_pump,
+    relay_blocked, relay_decode, relay_open, relay_pending, relay_progress, relay_pump, relay_send,
 )
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
@@ -40,10 +40,10 @@ from fastlb.native.types cimport (
     FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE,
     FRAME_LENGTH, FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD,
     SIDE_MESSAGE, SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT,
-    TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_TUNNEL,
-    TRIES_MAX, X_ANSWERED, X_CONTINUED, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT,
-    X_KEEP_UPSTREAM, X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t,
-    counter_clear_shared, exchange_t, flag_read, half_t, step_t, worker_t,
+    TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_SEND,
+    TIMER_TUNNEL, TRIES_MAX, X_ANSWERED, X_CONTINUED, X_CUT, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT,
+    X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE,
+    connection_t, counter_clear_shared, exchange_t, flag_read, half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
@@ -240,6 +240,10 @@ cdef void request_moved(worker_t* worker, exchange_t* exchange) noexcept nogil:
     if exchange.phase == PHASE_HEAD and exchange.request.source_done:
         timer_cancel(worker, exchange.client)
         timer_arm(worker, exchange.upstream, TIMER_RESPONSE)
+        return
+    if exchange.client.timer_class == TIMER_SEND:    # it takes nothing, but it sends
+        if moved:
+            connection_send_wait(worker, exchange.client)
         return
     if exchange.phase != PHASE_HEAD or relay_blocked(&exchange.request):
         timer_class = TIMER_TUNNEL
@@ -452,9 +456,9 @@ cdef void interim_wait(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """The client has not taken an interim response: until it does, time runs against it and not
     against the backend. While the request's body is under way, its time-outs do that."""
     if interim_refused(exchange) and exchange.request.source_done \
-            and exchange.client.timer_class != TIMER_TUNNEL:
+            and exchange.client.timer_class != TIMER_SEND:
         timer_cancel(worker, exchange.upstream)
-        timer_arm(worker, exchange.client, TIMER_TUNNEL)
+        connection_send_wait(worker, exchange.client)
 
 
 cdef bint interim_flush(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -481,7 +485,15 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
     cdef int framing = head_response_framing(head, exchange.flags & X_HEAD != 0)
     cdef bint to_http10 = exchange.flags & X_HTTP10 != 0
     cdef bint unknown_end = framing == FRAME_CHUNKED or framing == FRAME_CLOSE
-    cdef uint32_t head_bytes = head.bytes, len
+    cdef uint32_t behind = found.len - head.bytes, used = 0, body, len
+    cdef uint32_t head_bytes = head.bytes
+    cdef uint8_t* text = found.text + head_bytes
+    cdef step_t step
+    relay_open(half, upstream, exchange.client, framing, head.content_length, unknown_end and not to_http10)
+    body = relay_decode(half, text, behind, &used)
+    if half.chunk_state == CHUNK_BAD:                # known before anything is sent
+        response_invalid(worker, exchange)
+        return
     if not exchange.request.source_done or worker.draining or (to_http10 and unknown_end):
         exchange.flags &= ~X_KEEP_CLIENT
     if head_keeps_alive(head) and framing != FRAME_CLOSE:
@@ -497,14 +509,11 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
     len = response_head_write(worker.frame, head, found.text, unknown_end and not to_http10,
                               exchange.flags & X_KEEP_CLIENT != 0, to_http10, False)
     exchange.record.bytes_out += len
-    relay_open(half, upstream, exchange.client, framing, head.content_length, unknown_end and not to_http10)
     half.closes = not exchange.flags & X_KEEP_CLIENT
-    if found.in_inbox:
-        head_consume(worker, upstream, found, head_bytes)
-        response_sent(worker, exchange, relay_feed(worker, half, NULL, 0, worker.frame, len))
-    else:
-        response_sent(worker, exchange, relay_feed(worker, half, found.text + head_bytes,
-                                                   found.len - head_bytes, worker.frame, len))
+    step = relay_send(worker, half, text, body, worker.frame, len)
+    if not head_consume(worker, upstream, found, head_bytes + used):
+        exchange.flags &= ~X_KEEP_UPSTREAM           # what stands behind the response is lost
+    response_sent(worker, exchange, step)
 
 
 cdef void response_sent(worker_t* worker, exchange_t* exchange, step_t step) noexcept nogil:
@@ -527,21 +536,56 @@ cdef void response_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         response_failed(worker, exchange)
     else:
         account_progress(worker, exchange)
-        if relay_progress(&exchange.response) or exchange.client.timer_class != TIMER_TUNNEL:
-            timer_arm(worker, exchange.client, TIMER_TUNNEL)
+        response_moved(worker, exchange)
         if step == STEP_AGAIN:
             exchange_later(worker, exchange)
 
 
+cdef void response_moved(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Set the time-out of who is waited for now. A backend that has sent all is waited for no more."""
+    cdef connection_t* client = exchange.client
+    cdef bint moved = relay_progress(&exchange.response)
+    if exchange.response.source_done and exchange.upstream != NULL and not relay_pending(&exchange.request):
+        backend_done(worker, exchange)
+    if not relay_blocked(&exchange.response):
+        if moved or client.timer_class != TIMER_TUNNEL:
+            timer_arm(worker, client, TIMER_TUNNEL)
+    elif moved or client.timer_class != TIMER_SEND:
+        connection_send_wait(worker, client)
+
+
+cdef void backend_done(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The backend is free for others, though the client may not have taken everything yet."""
+    cdef connection_t* upstream = exchange.upstream
+    if upstream != NULL:
+        if exchange.flags & X_KEEP_UPSTREAM and not exchange.flags & X_REQUEST_LOST \
+                and not relay_pending(&exchange.request):
+            exchange.upstream = NULL
+            upstream_give(worker, upstream)
+        else:
+            exchange_drop_upstream(worker, exchange, False)
+    exchange_release(worker, exchange)
+
+
 cdef void response_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """Cut the client off, so that it sees that the response is not complete."""
     cdef half_t* half = &exchange.response
     if half.error_errno == ENOMEM:
         http_abort(worker, exchange, c'R', exchange_phase_letter(exchange))
     elif half.error_side == SIDE_TARGET:
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
     else:
-        http_abort(worker, exchange, c'P' if half.error_side == SIDE_MESSAGE else c'S', c'D')
+        response_cut(worker, exchange, c'P' if half.error_side == SIDE_MESSAGE else c'S')
+
+
+cdef void response_cut(worker_t* worker, exchange_t* exchange, char who) noexcept nogil:
+    """There will be no more of it. The client gets what there is, and an end that it cannot take for the
+    right one."""
+    exchange_end_code(exchange, who, c'D')
+    exchange.flags |= X_CUT
+    exchange.flags &= ~(X_KEEP_CLIENT | X_KEEP_UPSTREAM)
+    exchange.response.source_done = True
+    backend_done(worker, exchange)
+    response_pump(worker, exchange)
 
 
 cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
@@ -578,19 +622,16 @@ cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found
 cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """The response is with the client's kernel to its last byte."""
     cdef connection_t* client = exchange.client
-    cdef connection_t* upstream = exchange.upstream
     cdef bint keep = exchange.flags & X_KEEP_CLIENT and exchange.request.source_done
     cdef bint unread = not exchange.request.source_done
+    cdef bint reset = exchange.flags & X_CUT and exchange.response.framing != FRAME_LENGTH \
+        and not exchange.response.rechunk            # FIN would be its end
     exchange.phase = PHASE_DONE
-    if upstream != NULL:
-        if exchange.flags & X_KEEP_UPSTREAM and not exchange.flags & X_REQUEST_LOST \
-                and not relay_pending(&exchange.request):
-            exchange.upstream = NULL
-            upstream_give(worker, upstream)
-        else:
-            exchange_drop_upstream(worker, exchange, False)
+    backend_done(worker, exchange)
     exchange_close(worker, exchange)
-    if keep:
+    if reset:
+        connection_cut(worker, client)
+    elif keep:
         # A client that was told to stay before the drain began may have one more request.
         timer_arm(worker, client, TIMER_LINGER if worker.closing else TIMER_KEEPALIVE)
     elif unread or client.inbox != NULL or client.flags & CONN_READABLE:
@@ -694,9 +735,12 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         reply_unavailable(worker, exchange)
+    elif timer_class == TIMER_SEND and connection_still_takes(worker, exchange.client):
+        return
+    elif exchange.flags & X_ANSWERED and client_owes(exchange):
+        http_abort(worker, exchange, c'c', exchange_phase_letter(exchange))
     elif exchange.flags & X_ANSWERED:
-        http_abort(worker, exchange, c'c' if client_owes(exchange) else c's',
-                   exchange_phase_letter(exchange))
+        response_cut(worker, exchange, c's')
     elif interim_refused(exchange):                  # the client does not take an interim response
         http_abort(worker, exchange, c'c', exchange_phase_letter(exchange))
     elif timer_class == TIMER_TUNNEL:                # the backend does not read, or does not go on

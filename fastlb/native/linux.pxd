@@ -15,6 +15,9 @@ Facts that the engine depends on:
 - Closing a TCP socket with unread data sends RST, which may destroy what the peer has not read.
 - Who sends FIN first keeps the local port in TIME_WAIT for a minute, towards that peer. RST keeps nothing,
   but throws away what was sent and is not acknowledged; SIOCOUTQ says how much that is.
+- A RST that comes does not empty the receive queue: recv() and splice() give what is in it before the error.
+- EPOLLOUT comes only when a third of the send buffer is free, which a slow peer may need minutes for;
+  SIOCOUTQ tells of less.
 - splice() returns EAGAIN both for "source is empty" and for "pipe is full"; FIONREAD on the pipe
   is not asked, the engine counts the piped bytes itself.
 """

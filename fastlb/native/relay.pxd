@@ -36,6 +36,6 @@ cdef void relay_open(half_t* half, connection_t* source, connection_t* target, i
                      uint64_t length, bint rechunk) noexcept nogil
 cdef void relay_close(worker_t* worker, half_t* half) noexcept nogil
 cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil
-cdef step_t relay_feed(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
+cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
                        uint8_t* before, uint32_t before_len) noexcept nogil
 cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil

@@ -122,7 +122,7 @@ cdef step_t inbox_take(worker_t* worker, half_t* half) noexcept nogil:
     cdef step_t step
     out = relay_decode(half, text, buffer_length(source.inbox), &used)
     if half.chunk_state == CHUNK_BAD:
-        return failed(half, SIDE_MESSAGE, half.error_errno)
+        return message_bad(worker, half, text, out)
     step = relay_send(worker, half, text, out, NULL, 0)
     source.inbox.start += used
     if buffer_length(source.inbox) == 0:
@@ -146,7 +146,7 @@ cdef step_t copy_once(worker_t* worker, half_t* half) noexcept nogil:
         half.full_reads = 0
     elif half.full_reads < SPLICE_AFTER_READS:
         half.full_reads += 1
-    return relay_feed(worker, half, worker.scratch, <uint32_t> n, NULL, 0)
+    return copied(worker, half, worker.scratch, <uint32_t> n)
 
 
 cdef step_t source_ended(worker_t* worker, half_t* half) noexcept nogil:
@@ -159,17 +159,22 @@ cdef step_t source_ended(worker_t* worker, half_t* half) noexcept nogil:
     return STEP_AGAIN
 
 
-cdef step_t relay_feed(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
-                       uint8_t* before, uint32_t before_len) noexcept nogil:
-    """Send on what was received, behind the `before_len` bytes at `before` (a head). What stands
-    behind the end of the message goes to the source's inbox."""
+cdef step_t copied(worker_t* worker, half_t* half, uint8_t* text, uint32_t len) noexcept nogil:
+    """Send on what was received. What stands behind the end of the message goes to the source's inbox."""
     cdef uint32_t used = 0
     cdef uint32_t out = relay_decode(half, text, len, &used)
     if half.chunk_state == CHUNK_BAD:
-        return failed(half, SIDE_MESSAGE, half.error_errno)
+        return message_bad(worker, half, text, out)
     if used < len and not buffer_append(worker, &half.source.inbox, text + used, len - used):
         return failed(half, SIDE_MESSAGE, ENOMEM)
-    return relay_send(worker, half, text, out, before, before_len)
+    return relay_send(worker, half, text, out, NULL, 0)
+
+
+cdef step_t message_bad(worker_t* worker, half_t* half, uint8_t* text, uint32_t len) noexcept nogil:
+    """The framing breaks the rules behind `len` bytes of data, which are passed on."""
+    cdef int error = half.error_errno
+    relay_send(worker, half, text, len, NULL, 0)
+    return failed(half, SIDE_MESSAGE, error)
 
 
 cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil:
@@ -194,7 +199,8 @@ cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* 
 
 cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
                        uint8_t* before, uint32_t before_len) noexcept nogil:
-    """Frame and send; the last chunk goes out with the data before it."""
+    """Frame and send, behind the `before_len` bytes at `before` (a head); the last chunk goes out with
+    the data before it."""
     cdef iovec pieces[4]
     cdef uint8_t chunk_head[CHUNK_HEAD_BYTES]
     cdef const char* ends = "\r\n0\r\n\r\n"

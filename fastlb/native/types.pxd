@@ -57,6 +57,7 @@ ctypedef enum role_t:
     ROLE_UPSTREAM
     ROLE_LINGER       # answered and shut; reads what is left so that the answer is not destroyed
     ROLE_PROXIED      # a client whose PROXY header is not complete; `requests` says what it will be
+    ROLE_CUT          # will be reset as soon as its peer has what was sent before
 
 # connection_t.flags
 cdef enum:
@@ -83,10 +84,12 @@ cdef enum:
     TIMER_KEEPALIVE
     TIMER_RESPONSE
     TIMER_TUNNEL
+    TIMER_SEND        # SEND_LOOKS of these are --send-timeout
     TIMER_FIN
     TIMER_POOL
     TIMER_QUEUE
     TIMER_LINGER
+    TIMER_CUT
     TIMER_ACCEPT
     TIMER_CLASSES
 
@@ -165,9 +168,11 @@ cdef enum:
     X_WAITING = 8192         # in the balancer's queue
     X_REQUEST_LOST = 16384   # the backend stopped reading; its response may still come
     X_CONTINUED = 32768      # an interim response went to the client
+    X_CUT = 65536            # its response has broken off; the client gets what there is of it
 
 cdef enum:
     TRIES_MAX = 2
+    SEND_LOOKS = 4           # in one --send-timeout, at whether the client takes anything
     METHOD_MAX_BYTES = 15
     TARGET_MAX_BYTES = 255
     PEER_MAX_BYTES = 46
@@ -362,7 +367,9 @@ cdef struct connection_t:
     buffer_t* outbox             # refused by the kernel so far
     void* head                   # head_t of a request or response that is not complete yet
     ends_t* announced            # by a PROXY header that named the client; or NULL
-    uint64_t since_ns            # first byte of the request under way
+    uint64_t since_ns            # first byte of the request under way; ROLE_CUT: last progress
+    uint32_t unacked_bytes       # that its peer had not acknowledged when it was last looked at
+    uint32_t looks               # at it, since the peer has taken anything
     char peer[PEER_MAX_BYTES]    # text of the client's address; empty for a UNIX socket
 
 cdef struct timer_list_t:

@@ -10,7 +10,7 @@ from fastlb.native.balancer cimport balancer_granted, balancer_t
 from fastlb.native.batch cimport batch_send
 from fastlb.native.buffer cimport BUFFER_WHOLE_BYTES, buffer_pool_free
 from fastlb.native.connection cimport (
-    connection_close, connection_discard, connection_linger_read, connection_note,
+    connection_close, connection_cut_look, connection_discard, connection_linger_read, connection_note,
 )
 from fastlb.native.exchange cimport exchange_next_ready, exchange_phase_letter
 from fastlb.native.http1 cimport head_t
@@ -35,10 +35,11 @@ from fastlb.native.tcp_exchange cimport (
 from fastlb.native.timers cimport timer_arm, timer_cancel, timer_expired, timer_next_ns
 from fastlb.native.types cimport (
     BATCH_MAX, CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DEAF, LETTER_DRAIN, LETTER_END,
-    LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, PHASE_HEAD, ROLE_FREE, ROLE_HTTP_CLIENT,
-    ROLE_LINGER, ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, ROLE_UPSTREAM, SCRATCH_BYTES, SLAB_CHUNK,
-    TIMER_ACCEPT, TIMER_LINGER, TIMER_POOL, X_COUNTED, X_HTTP, connection_t, event_t, exchange_t,
-    flag_read, flag_write, letter_t, record_t, settings_t, uring_close, uring_open, waiter_t, worker_t,
+    LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, PHASE_HEAD, ROLE_CUT, ROLE_FREE,
+    ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, ROLE_UPSTREAM,
+    SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CUT, TIMER_LINGER, TIMER_POOL, X_COUNTED, X_HTTP,
+    connection_t, event_t, exchange_t, flag_read, flag_write, letter_t, record_t, settings_t, uring_close,
+    uring_open, waiter_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_forget, upstream_purge
 
@@ -178,6 +179,9 @@ cdef void dispatch(worker_t* worker, uint64_t handle, uint32_t events) noexcept 
     elif conn.role == ROLE_LINGER:
         connection_note(conn, events)
         connection_linger_read(worker, conn)
+    elif conn.role == ROLE_CUT:
+        connection_note(conn, events)
+        connection_cut_look(worker, conn)
 
 
 cdef void upstream_event(worker_t* worker, connection_t* conn, uint32_t events) noexcept nogil:
@@ -211,6 +215,8 @@ cdef void expire(worker_t* worker) noexcept nogil:
             listener_resume(worker, conn)
         elif timer_class == TIMER_LINGER:
             connection_close(worker, conn)
+        elif timer_class == TIMER_CUT:
+            connection_cut_look(worker, conn)
         elif timer_class == TIMER_POOL:
             upstream_forget(worker, conn)
             connection_discard(worker, conn)

@@ -87,7 +87,8 @@ class ChunkDecoder:
             line = data[position : line_end or end]
             if not (self._read_line(line) if line_end else self._may_become_line(line)):
                 taken_bytes = position + self._first_wrong(line) + 1 - held_bytes
-                raise Refused(400, f"malformed or too long: {_NAMES[self._state]}", taken_bytes)
+                why = f"malformed or too long: {_NAMES[self._state]}"
+                raise Refused(400, why, taken_bytes, b"".join(body))
             if not line_end:
                 self._line = line
                 break

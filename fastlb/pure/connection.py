@@ -39,7 +39,6 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_look_later",
-        "_unsent_bytes",
         "eof",
         "finished",
         "full",
@@ -63,7 +62,6 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.reset_seen: ConnectionResetError | None = None  # what `watch` found
         self._look_later: asyncio.TimerHandle | None = None
-        self._unsent_bytes = 0  # at the last `mark`
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
@@ -92,16 +90,9 @@ class Connection(asyncio.Protocol):
             self.finished = True
             self.transport.write_eof()
 
-    def mark(self) -> None:
-        """Remember how much waits to be sent: a time-out begins."""
-        self._unsent_bytes = self.transport.get_write_buffer_size()
-
-    def has_taken(self) -> bool:
-        """True if the peer has taken something of what waited at the last `mark`.
-
-        It is asked when a time-out is over, so a peer that stalls may have up to twice that time.
-        """
-        return self.transport.get_write_buffer_size() < self._unsent_bytes
+    def untaken_bytes(self) -> int:
+        """Bytes that wait in the write buffer, and in the kernel for the peer to acknowledge them."""
+        return self.transport.get_write_buffer_size() + (unacknowledged_bytes(self.sock) or 0)
 
     def close(self) -> None:
         """Close after what is buffered was written."""
@@ -167,17 +158,17 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
 
 
-def is_acknowledged(sock: socket.socket) -> bool:
-    """True if the peer has acknowledged all that was sent, as far as can be known (SIOCOUTQ, tcp(7)):
-    RST would throw the rest away."""
+def unacknowledged_bytes(sock: socket.socket) -> int | None:
+    """What the kernel has and the peer's has not (SIOCOUTQ, tcp(7)); RST would throw it away. None if it
+    cannot be known."""
     if sys.platform != "linux":
-        return False
+        return None
     unacknowledged = array.array("i", [0])
     try:
         fcntl.ioctl(sock, termios.TIOCOUTQ, unacknowledged)
     except OSError:  # it is closed
-        return False
-    return unacknowledged[0] == 0
+        return None
+    return unacknowledged[0]
 
 
 def reset_socket(sock: socket.socket) -> None:

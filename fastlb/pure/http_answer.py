@@ -81,10 +81,10 @@ class Answering(Exchange):
         self._client.reset()
         self._over(code, keep=False, linger=False)
 
-    def _over(self, code: str, *, keep: bool, linger: bool) -> None:
+    def _over(self, code: str, *, keep: bool, linger: bool, cut: bool = False) -> None:
         if not self.ended:
             self.end(code)
-            self._client.exchange_over(keep=keep, linger=linger)
+            self._client.exchange_over(keep=keep, linger=linger, cut=cut)
 
     def _drop_upstream(self, *, reset: bool = False) -> None:
         """Close the connection to the backend. `reset`: its work is to end at once."""

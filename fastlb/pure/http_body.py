@@ -97,13 +97,15 @@ class ResponseBody:
             return b"", True, bool(data)
         decoder = self._decoder
         if decoder is None:
-            return chunk(data) if self.chunked else data, False, False
-        piece = decoder.feed(data)
-        if self.chunked:
-            piece = chunk(piece)
-            if decoder.done:
-                piece += LAST_CHUNK
+            return self.framed(data), False, False
+        piece = self.framed(decoder.feed(data))
+        if self.chunked and decoder.done:
+            piece += LAST_CHUNK
         return piece, decoder.done, bool(decoder.rest)
+
+    def framed(self, data: bytes) -> bytes:
+        """Data of the body as the client gets it."""
+        return chunk(data) if self.chunked else data
 
     @property
     def ends_with_connection(self) -> bool:

@@ -22,6 +22,8 @@ from fastlb.pure.worker import Worker
 _LINGER_S = 2.0
 # The same for an idle connection, whose next request may be on its way.
 _IDLE_LINGER_S = 0.5
+# How often a client that is to be reset is looked at, whether it has what was sent before.
+_CUT_LOOK_S = 0.05
 # What a client may send ahead of its next turn before we stop reading.
 _HELD_MAX_BYTES = 16_384
 # In a drain: a connection that was just accepted, or was told to stay, has sent a request or soon will.
@@ -35,8 +37,11 @@ class HttpClient(Requester):
         "_advancing",
         "_buffer",
         "_closing",
+        "_cut",
         "_fresh",
         "_started_ns",
+        "_taken_s",
+        "_untaken_bytes",
         "_user",
         "_worker",
     )
@@ -50,6 +55,9 @@ class HttpClient(Requester):
         self._fresh = True  # nothing was ever received
         self._advancing = False
         self._closing = False  # whatever still comes is dropped
+        self._cut = False  # it will be reset once it has what was sent
+        self._untaken_bytes = 0  # when it was last looked at, while closing
+        self._taken_s = 0.0  # and when it last took something
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -72,11 +80,13 @@ class HttpClient(Requester):
         buffer, self._buffer = self._buffer, b""
         return buffer
 
-    def exchange_over(self, *, keep: bool, linger: bool) -> None:
+    def exchange_over(self, *, keep: bool, linger: bool, cut: bool = False) -> None:
         self._user = None
         if self.lost or self.transport.is_closing():
             return
-        if keep:
+        if cut:
+            self._cut_off()
+        elif keep:
             self._advance()
         elif linger or self._worker.draining:
             self._linger()
@@ -181,19 +191,38 @@ class HttpClient(Requester):
         self.finish()
         self._wait_for_flush(linger_s)
 
+    def _cut_off(self) -> None:
+        """Close with RST once the client has what was sent before, which a RST would destroy."""
+        self._closing = True
+        self._cut = True
+        self._buffer = b""
+        self._wait_for_flush()
+        self._look_at_rest()
+
     def _wait_for_flush(self, wait_s: float = _LINGER_S) -> None:
-        self.mark()
+        self._untaken_bytes = self.untaken_bytes()
+        self._taken_s = self._worker.loop.time()
         self.deadline.set(wait_s)
+
+    def _look_at_rest(self) -> None:
+        """A slow reader may take its time; one that takes nothing has that of any client."""
+        before, self._untaken_bytes = self._untaken_bytes, self.untaken_bytes()
+        now_s = self._worker.loop.time()
+        if self._untaken_bytes < before:
+            self._taken_s = now_s
+        waits = self._untaken_bytes if self._cut else self.transport.get_write_buffer_size()
+        if waits and now_s - self._taken_s < self._worker.timeouts.send_s:
+            self.deadline.set(_CUT_LOOK_S if self._cut else _LINGER_S)
+        elif self._cut:
+            self.reset()
+        else:
+            self.abort()
 
     def _expired(self) -> None:
         if self._user is not None:
             self._user.expired()
         elif self._closing:
-            # A slow reader may take its time; one that takes nothing may not.
-            if self.has_taken() and self.transport.get_write_buffer_size():
-                self._wait_for_flush()
-            else:
-                self.abort()
+            self._look_at_rest()
         elif self._started_ns:
             self._refuse(408, "cR")
         else:
@@ -220,6 +249,8 @@ class HttpClient(Requester):
         self.eof = True
         if self._user is not None:
             self._user.client_eof()
+            return True
+        if self._cut:
             return True
         if self._started_ns:
             self._client_left()

@@ -18,6 +18,7 @@ from fastlb.pure.http_head import request_head, response_head
 from fastlb.pure.max_forwards import forwards_left
 from fastlb.pure.relay import Relay
 from fastlb.pure.requester import Requester
+from fastlb.pure.timers import Patience
 from fastlb.pure.upstream import Backend, UpstreamConnection
 from fastlb.pure.worker import Worker
 
@@ -36,10 +37,12 @@ class HttpExchange(Answering):
 
     __slots__ = (
         "_begun",
+        "_code",
         "_complete",
         "_finished",
         "_head",
         "_keep",
+        "_patience",
         "_read_on_later",
         "_received",
         "_resent",
@@ -56,7 +59,9 @@ class HttpExchange(Answering):
         self._read_on_later: asyncio.Handle | None = None
         self._response_body: ResponseBody | None = None
         self._tunnel: Relay | None = None
+        self._patience = Patience(client.deadline)
         self._keep = False  # the client connection, after the response
+        self._code = "--"  # why the response is not whole, if it is not
         self._complete = False  # the whole response was received; the client may not have it all
         self._finished = False  # and it has; only the rest of the upload is missing
 
@@ -183,7 +188,7 @@ class HttpExchange(Answering):
                 self._to_client(self._response_body.last())
                 self._response_over()
             else:
-                self._break("SD")
+                self._cut("SD")
         elif not self._send_again(backend, upstream, error):
             self._answer(502, "SH")
 
@@ -214,7 +219,7 @@ class HttpExchange(Answering):
             self._body.forget()
             self.record.first_byte_ns = time.monotonic_ns()
         if self._response is not None:
-            self._relay_body(b"", data)
+            self._read_body(data)
             return
         self._head = self._head + data if self._head else data
         self._read_on()
@@ -247,7 +252,9 @@ class HttpExchange(Answering):
                 return
             if response.status >= 200:
                 upstream.resume()
-                self._relay_body(self._open_response(response), rest)
+                body = ResponseBody(response, self._request.version)
+                taken = body.take(rest)  # what is wrong with it is known before anything is sent
+                self._open_response(response, body, taken)
                 return
             if self._request.version == 11:
                 self._to_client(response_head(response))
@@ -257,8 +264,10 @@ class HttpExchange(Answering):
         upstream.pause()
         self._touch()
 
-    def _open_response(self, response: ParsedResponse) -> bytes:
-        """Decide how the response is framed for this client, and build its head."""
+    def _open_response(
+        self, response: ParsedResponse, body: ResponseBody, taken: tuple[bytes, bool, bool]
+    ) -> None:
+        """Send the head, framed as this client needs it, with the body bytes that came along."""
         request = self._request
         assert self.backend is not None
         if self.worker.config.eject_errors.counts(response.status):
@@ -266,20 +275,25 @@ class HttpExchange(Answering):
         else:
             self.backend.failed_in_a_row = 0
         self._response = response
-        self._response_body = body = ResponseBody(response, request.version)
+        self._response_body = body
         self._keep = request.keep_alive and self._body.done and not self.worker.draining and body.delimited
         self.record.status = response.status
-        return response_head(response, chunked=body.chunked, connection=self._connection_value(self._keep))
+        head = response_head(response, chunked=body.chunked, connection=self._connection_value(self._keep))
+        self._relay_body(head, *taken)
 
-    def _relay_body(self, head: bytes, data: bytes) -> None:
-        """Send `head` and the body bytes in `data`, and end the response with its last byte."""
-        assert self._response is not None and self._response_body is not None
+    def _read_body(self, data: bytes) -> None:
+        assert self._response_body is not None
         try:
-            piece, done, extra = self._response_body.take(data)
-        except Refused:
-            self.record.bytes_out += len(head)  # the reset overtakes it
-            self._break("PD")
-            return
+            taken = self._response_body.take(data)
+        except Refused as refused:
+            self._to_client(self._response_body.framed(refused.body))
+            self._cut("PD")
+        else:
+            self._relay_body(b"", *taken)
+
+    def _relay_body(self, head: bytes, piece: bytes, done: bool, extra: bool) -> None:
+        """Send `head` and `piece`; if that is all there is, end the response."""
+        assert self._response is not None
         self._to_client(head + piece if head else piece)
         if done:
             if self._body.done or extra or not self._response.keep_alive:
@@ -310,12 +324,22 @@ class HttpExchange(Answering):
         else:
             self._finish()
 
+    def _cut(self, code: str) -> None:
+        """There will be no more of the response. The client gets what there is, and an end that it cannot
+        take for the right one."""
+        self._code = code
+        self._keep = False
+        self._drop_upstream()
+        self._response_over()
+
     def _finish(self) -> None:
         """The client has the whole response. A backend that still takes the upload gets it, for a while."""
         if self._upstream is not None and self._body.done:
             self._detach_upstream(reusable=True)
         if self._upstream is None:
-            self._over("--", keep=self._keep and self._body.done, linger=not self._keep)
+            assert self._response_body is not None
+            cut = self._code != "--" and not self._response_body.delimited
+            self._over(self._code, keep=self._keep and self._body.done, linger=not self._keep, cut=cut)
         else:
             self._finished = True
             self._client.finish()
@@ -425,13 +449,15 @@ class HttpExchange(Answering):
         """Somebody was silent for too long."""
         if self._finished:
             self._end_upload(linger=False)
-        elif self._client.has_taken() or (self._upstream is not None and self._upstream.has_taken()):
-            self._touch()
+        elif self._patience.goes_on():
+            return
         elif self._complete:
             self._break("cL")
         elif self._response is not None:
-            waits_for_client = self._client.full or not (self._body.done or self._client.paused)
-            self._break("cD" if waits_for_client else "sD")
+            if self._client.full or not (self._body.done or self._client.paused):
+                self._break("cD")
+            else:
+                self._cut("sD")
         elif self._client.full:  # it does not take interim responses
             self._break("c" + self._phase)
         elif self._body.done:
@@ -458,6 +484,9 @@ class HttpExchange(Answering):
             self.worker.failed(self._upstream.backend, EventKind.BACKEND_FAILED, errno.ETIMEDOUT)
         self._answer(504, code)
 
+    def end(self, code: str) -> None:
+        super().end(code if self._code == "--" else self._code)  # the first one to say so is right
+
     def kill(self) -> None:
         """The engine stops."""
         self._break("K" + self._phase)
@@ -471,23 +500,22 @@ class HttpExchange(Answering):
 
     def _touch(self) -> None:
         """Something moved: set the time-out of what is waited for now."""
-        deadline = self._client.deadline
+        wait = self._patience.begin
         timeouts = self.worker.timeouts
         if self._finished:
             return  # the time for the rest of the upload does not start again
-        self._client.mark()
-        if self._upstream is not None:
-            self._upstream.mark()
-        if self._begun:
-            deadline.set(timeouts.tunnel_s)
+        if self._client.full:
+            wait(timeouts.send_s, self._client)
+        elif self._begun:
+            wait(timeouts.tunnel_s, *(() if self._upstream is None else (self._upstream,)))
         elif not self._body.done:
             if not self._client.paused:
-                deadline.set(timeouts.idle_s)
+                wait(timeouts.idle_s)
             elif self._upstream is not None:
-                deadline.set(timeouts.tunnel_s)
+                wait(timeouts.tunnel_s, self._upstream)
             else:
-                deadline.clear()  # the queue and the connect have times of their own
+                self._client.deadline.clear()  # the queue and the connect have times of their own
         elif timeouts.response_s is not None and self._upstream is not None:
-            deadline.set(timeouts.response_s)
+            wait(timeouts.response_s)
         else:
-            deadline.clear()
+            self._client.deadline.clear()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from fastlb.pure.accounting import Record
 from fastlb.pure.buffers import Buffers
 from fastlb.pure.connection import Connection
-from fastlb.pure.timers import Deadline
+from fastlb.pure.timers import Deadline, Patience
 from fastlb.pure.upstream import UpstreamConnection
 
 
@@ -31,6 +31,7 @@ class Relay:
         "_ended",
         "_fin_s",
         "_idle_s",
+        "_patience",
         "_record",
         "_upstream",
         "_upstream_lost",
@@ -52,6 +53,7 @@ class Relay:
         self._upstream = upstream
         self._record = record
         self._deadline = deadline
+        self._patience = Patience(deadline)
         self._idle_s = idle_s
         self._fin_s = fin_s
         self._buffers = buffers
@@ -77,8 +79,7 @@ class Relay:
 
     def expired(self) -> None:
         """Reset a session in which nothing moves any more; the code names the side that owes."""
-        if self._client.has_taken() or self._upstream.has_taken():
-            self._touch()
+        if self._patience.goes_on():
             return
         backend_owes = self._upstream.full or self._client.eof
         self._reset("sD" if backend_owes and not self._client.full else "cD")
@@ -155,10 +156,8 @@ class Relay:
     # --- both -------------------------------------------------------------------------------
 
     def _touch(self) -> None:
-        self._client.mark()
-        self._upstream.mark()
         half_closed = self._client.eof or self._upstream.eof
-        self._deadline.set(self._fin_s if half_closed else self._idle_s)
+        self._patience.begin(self._fin_s if half_closed else self._idle_s, self._client, self._upstream)
 
     def _close_if_done(self) -> None:
         self._touch()

@@ -41,8 +41,8 @@ class Requester(Connection, ABC):
         self.deadline = deadline
 
     @abstractmethod
-    def exchange_over(self, *, keep: bool, linger: bool) -> None:
-        """The exchange has ended: go on with the next request, or close."""
+    def exchange_over(self, *, keep: bool, linger: bool, cut: bool = False) -> None:
+        """The exchange has ended: go on with the next request, or close; with RST if it is `cut`."""
 
     @abstractmethod
     def tunnel(self, relay: ClientUser) -> bytes:

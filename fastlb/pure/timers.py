@@ -5,8 +5,11 @@ number; the loop's timer finds out when it fires and waits for the rest.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+# How often the peers of a Patience are looked at in its time.
+_LOOKS = 4
 _NEVER_S = float("inf")
 # uvloop's clock counts milliseconds, so a timer may fire a little before its time.
 _EARLY_S = 0.001
@@ -64,3 +67,48 @@ class Deadline:
             return
         self._at_s = _NEVER_S
         self._expire()
+
+
+class Peer(Protocol):
+    """Somebody to whom much is sent."""
+
+    def untaken_bytes(self) -> int: ...
+
+
+class Patience:
+    """A time-out that begins again when one of `peers` takes what was sent to it.
+
+    Nobody tells what they take, so they are looked at a few times, and one that stalls may have a
+    quarter more than its time. `deadline` is what it waits with; who owns it asks `goes_on` at its end.
+    """
+
+    __slots__ = ("_deadline", "_looks", "_peers", "_timeout_s", "_untaken_bytes")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._peers: Sequence[Peer] = ()
+        self._timeout_s = 0.0
+        self._looks = 0
+        self._untaken_bytes: list[int] | None = None
+
+    def begin(self, timeout_s: float, *peers: Peer) -> None:
+        """Wait from now on, in place of what was waited for."""
+        self._peers = peers
+        self._timeout_s = timeout_s
+        self._looks = 0
+        self._untaken_bytes = None
+        self._deadline.set(timeout_s / _LOOKS)
+
+    def goes_on(self) -> bool:
+        """Look. False if the time is over."""
+        before, self._untaken_bytes = self._untaken_bytes, [peer.untaken_bytes() for peer in self._peers]
+        if before is None:
+            self._looks = 0 if any(self._untaken_bytes) else 1
+        elif any(now < then for now, then in zip(self._untaken_bytes, before, strict=True)):
+            self._looks = 0
+        else:
+            self._looks += 1
+        if self._looks == _LOOKS:
+            return False
+        self._deadline.set(self._timeout_s / _LOOKS)
+        return True

@@ -16,14 +16,14 @@ from typing import Protocol
 from fastlb.model.address import Address
 from fastlb.model.proxied import Ends, ProxyProtocol
 from fastlb.pure.buffers import Buffers
-from fastlb.pure.connection import Connection, is_acknowledged, reset_socket
+from fastlb.pure.connection import Connection, reset_socket, unacknowledged_bytes
 from fastlb.pure.proxy_protocol import write_header
 from fastlb.pure.timers import Deadline
 
 # Faults of this machine, which say nothing about the backend.
 LOCAL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
-# What is read from a connection after a failed write, before it is given up.
-_SALVAGE_MAX_BYTES = 65_536
+# What is read at once from a connection that was reset.
+_SALVAGE_BYTES = 65_536
 
 
 class Backend:
@@ -200,8 +200,9 @@ class UpstreamConnection(Connection):
     def discard(self) -> None:
         """Close now; what is buffered is lost. With RST, so that no local port is left in TIME_WAIT, unless
         the peer has sent FIN first or has not acknowledged all that was sent."""
-        if not (self.lost or self.eof or self.transport.get_write_buffer_size()) and is_acknowledged(
-            self.sock
+        if (
+            not (self.lost or self.eof or self.transport.get_write_buffer_size())
+            and unacknowledged_bytes(self.sock) == 0
         ):
             reset_socket(self.sock)
         self.abort()
@@ -254,20 +255,18 @@ class UpstreamConnection(Connection):
             self.user.upstream_drained()
 
     def _salvage(self) -> None:
-        """Read what came before the reset.
+        """Read what came before the reset; the kernel holds no more than its receive buffer.
 
         A backend may answer in the middle of an upload and close; our next write then fails
         although its answer is already here (RFC 9112 9.5).
         """
-        left = _SALVAGE_MAX_BYTES
-        while left > 0 and self.user is not None:
+        while self.user is not None:
             try:
-                data = self.sock.recv(left, socket.MSG_DONTWAIT)
+                data = self.sock.recv(_SALVAGE_BYTES, socket.MSG_DONTWAIT)
             except OSError:
                 return
             if not data:
                 return
-            left -= len(data)
             self.backend.bytes_in += len(data)
             self.user.upstream_data(data)
 

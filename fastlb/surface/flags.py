@@ -237,6 +237,7 @@ FLAGS = (
         default="off",
         help="From the end of a request to the first byte of its response.",
     ),
+    _duration("--send-timeout", "1m", "A client that takes nothing of a response."),
     _duration("--tunnel-timeout", "1h", "No byte either way: a WebSocket, or a response under way."),
     _duration("--fin-timeout", "30s", "The other direction, after one side has ended its own."),
     _duration("--upstream-idle-timeout", "4s", "An unused connection to a backend."),

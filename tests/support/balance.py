@@ -21,7 +21,14 @@ from support.wire import Wire
 
 # Longer than a test waits for anything, so that no time-out stands in for what a test is about.
 PATIENT = TimeoutConfig(
-    connect_s=15.0, header_s=15.0, idle_s=15.0, tunnel_s=15.0, fin_s=15.0, upstream_idle_s=15.0, queue_s=15.0
+    connect_s=15.0,
+    header_s=15.0,
+    idle_s=15.0,
+    send_s=15.0,
+    tunnel_s=15.0,
+    fin_s=15.0,
+    upstream_idle_s=15.0,
+    queue_s=15.0,
 )
 
 

@@ -37,7 +37,7 @@ def test_no_time_out_covers_a_whole_response():
     times = TimeoutConfig()
 
     assert (times.connect_s, times.header_s, times.response_s) == (3.0, 10.0, None)
-    assert (times.idle_s, times.tunnel_s, times.fin_s) == (60.0, 3600.0, 30.0)
+    assert (times.idle_s, times.send_s, times.tunnel_s, times.fin_s) == (60.0, 60.0, 3600.0, 30.0)
     assert times.drain_s == 30.0
 
 
