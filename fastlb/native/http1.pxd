@@ -43,6 +43,7 @@ cdef enum:
     HEAD_CONN_NAMES = 256     # Connection names fields that must go
     HEAD_ABSOLUTE = 512       # the host was taken from the target
     HEAD_LENGTH_REWRITE = 1024  # Content-Length came repeated or as a list
+    HEAD_SECURE = 2048        # the target is one of https or wss
 
 cdef struct field_t:
     uint32_t name_at

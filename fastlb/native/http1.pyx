@@ -512,23 +512,36 @@ cdef inline bint is_hex(uint8_t c) noexcept nogil:
     return c'0' <= c <= c'9' or c'a' <= (c | 32) <= c'f'
 
 
+cdef uint32_t scheme_read(head_t* head, const uint8_t* target, uint32_t len) noexcept nogil:
+    """Where the authority of an absolute-form target begins; 0 for a scheme that is not known here."""
+    if len > 7 and scan_equal(target, "http://", 7):
+        return 7
+    if len > 5 and scan_equal(target, "ws://", 5):
+        return 5
+    head.flags |= HEAD_SECURE
+    if len > 8 and scan_equal(target, "https://", 8):
+        return 8
+    return 6 if len > 6 and scan_equal(target, "wss://", 6) else 0
+
+
 cdef int target_check(head_t* head, const uint8_t* text) noexcept nogil:
-    """origin-form, absolute-form of http, or `*` with OPTIONS (RFC 9112 3.2)."""
+    """origin-form, absolute-form, or `*` with OPTIONS (RFC 9112 3.2)."""
     cdef const uint8_t* target = text + head.target_at
-    cdef uint32_t at = 7, len = head.target_len
+    cdef uint32_t len = head.target_len, host_at, at
     if target[0] == c'/':
         return HEAD_DONE
     if len == 1 and target[0] == c'*' and head.method == METHOD_OPTIONS:
         return HEAD_DONE
-    if len <= 7 or not scan_equal(target, "http://", 7):
-        return 400
+    host_at = scheme_read(head, target, len)
+    at = host_at
     while at < len and target[at] != c'/' and target[at] != c'?':
         at += 1
-    if at == 7 or not host_valid(target + 7, at - 7):            # RFC 9110 4.2.1: a host, not only a port
+    # RFC 9110 4.2.1: a host, not only a port
+    if host_at == 0 or at == host_at or not host_valid(target + host_at, at - host_at):
         return 400
     head.flags |= HEAD_ABSOLUTE
-    head.host_at = head.target_at + 7
-    head.host_len = at - 7
+    head.host_at = head.target_at + host_at
+    head.host_len = at - host_at
     head.target_at += at
     head.target_len -= at
     return HEAD_DONE

@@ -24,8 +24,8 @@ from fastlb.native.http1 cimport (
     head_response_framing, head_t,
 )
 from fastlb.native.http_head cimport (
-    HEAD_EOF, HEAD_LOST, head_consume, head_receive, received_t, reply_write, request_head_size,
-    request_head_write, response_head_write,
+    HEAD_EOF, HEAD_LOST, head_consume, head_receive, head_scheme_fits, received_t, reply_write,
+    request_head_size, request_head_write, response_head_write,
 )
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, iovec
 from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
@@ -74,6 +74,9 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     exchange.record.bytes_in = head.bytes
     framing = head_request_framing(head)
     relay_open(&exchange.request, conn, NULL, framing, head.content_length, framing == FRAME_CHUNKED)
+    if not head_scheme_fits(head, found.text, conn):
+        http_reply(worker, exchange, 421, c'P', c'R')
+        return
     if worker.settings.body_bytes:
         if framing == FRAME_LENGTH and head.content_length > worker.settings.body_bytes:
             http_reply(worker, exchange, 413, c'P', c'R')

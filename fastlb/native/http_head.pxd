@@ -24,6 +24,7 @@ cdef struct received_t:
 cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
                       received_t* found) noexcept nogil
 cdef bint head_consume(worker_t* worker, connection_t* conn, received_t* found, uint32_t used) noexcept nogil
+cdef bint head_scheme_fits(const head_t* head, const uint8_t* text, const connection_t* client) noexcept nogil
 cdef uint32_t request_head_size(const head_t* head) noexcept nogil
 cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* head,
                                  const uint8_t* text, exchange_t* exchange) noexcept nogil

@@ -13,13 +13,17 @@ from fastlb.native.field_names cimport (
 )
 from fastlb.native.http1 cimport (
     HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_HAS_UPGRADE, HEAD_LENGTH_REWRITE, HEAD_MORE,
-    METHOD_OPTIONS, METHOD_TRACE, field_t, head_limits_t, head_names_field, head_parse, head_start, head_t,
-    list_item,
+    HEAD_SECURE, METHOD_OPTIONS, METHOD_TRACE, field_t, head_limits_t, head_names_field, head_parse,
+    head_start, head_t, list_item,
 )
 from fastlb.native.max_forwards cimport max_forwards_left
 from fastlb.native.types cimport (
     CONN_READABLE, CONN_TRUSTED, SCRATCH_BYTES, X_HTTP10, X_UPGRADE, connection_t, exchange_t, worker_t,
 )
+
+cdef extern from "scan.h" nogil:
+    bint scan_equal(const uint8_t* text, const char* lower, uint32_t len)
+
 
 # The fields that FIELD_FORWARDED stands for.
 cdef enum:
@@ -110,6 +114,32 @@ cdef bint head_consume(worker_t* worker, connection_t* conn, received_t* found, 
             buffer_drop(worker, &conn.inbox)
         return True
     return buffer_append(worker, &conn.inbox, found.text + used, found.len - used)
+
+
+# ---- judging --------------------------------------------------------------------------------
+
+cdef bint head_scheme_fits(const head_t* head, const uint8_t* text,
+                           const connection_t* client) noexcept nogil:
+    """False for a target whose scheme the client's connection does not have (RFC 9110 7.4). Of TLS only
+    trusted proxies can tell."""
+    cdef bint secure
+    if not head.flags & HEAD_ABSOLUTE:
+        return True
+    secure = client.flags & CONN_TRUSTED != 0 and is_proto_secure(head, text)
+    return secure == (head.flags & HEAD_SECURE != 0)
+
+
+cdef bint is_proto_secure(const head_t* head, const uint8_t* text) noexcept nogil:
+    """What the first X-Forwarded-Proto says of the client, whose hop is the first of several."""
+    cdef const field_t* field
+    cdef uint32_t i, item_at = 0, item_len = 0
+    for i in range(head.field_count):
+        field = &head.fields[i]
+        if field.id == FIELD_FORWARDED and forwarded_kind(text, field) == FORWARDED_PROTO:
+            list_item(text, field.value_at, field.value_at + field.value_len, &item_at, &item_len)
+            return (item_len == 5 and scan_equal(text + item_at, "https", 5)) \
+                or (item_len == 3 and scan_equal(text + item_at, "wss", 3))
+    return False
 
 
 # ---- writing --------------------------------------------------------------------------------
@@ -215,7 +245,8 @@ cdef inline uint32_t forwarded_kind(const uint8_t* text, const field_t* field) n
 
 cdef void put_forwarded(pen_t* pen, const head_t* head, const uint8_t* text,
                         const connection_t* client) noexcept nogil:
-    """What fastlb says about the client, and what a trusted one has not said itself."""
+    """What fastlb says about the client, and what a trusted one has not said itself; but the port that
+    the client of a proxy has connected to is known to that proxy alone."""
     cdef uint32_t seen = 0
     if client.flags & CONN_TRUSTED:
         seen = put_forwarded_for(pen, head, text, client)
@@ -228,6 +259,10 @@ cdef void put_forwarded(pen_t* pen, const head_t* head, const uint8_t* text,
     if head.host_len and not seen & FORWARDED_HOST:
         put_text(pen, "X-Forwarded-Host: ")
         put(pen, text + head.host_at, head.host_len)
+        put_text(pen, "\r\n")
+    if client.own_port and not seen:
+        put_text(pen, "X-Forwarded-Port: ")
+        put_number(pen, client.own_port)
         put_text(pen, "\r\n")
 
 
@@ -374,6 +409,8 @@ cdef const char* reason_of(uint32_t status) noexcept nogil:
         return "Content Too Large"
     if status == 414:
         return "URI Too Long"
+    if status == 421:
+        return "Misdirected Request"
     if status == 431:
         return "Request Header Fields Too Large"
     if status == 501:

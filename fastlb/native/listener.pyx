@@ -12,7 +12,7 @@ from fastlb.native.linux cimport (
     SO_ATTACH_FILTER, accept4, close, epoll_ctl, epoll_event, setsockopt, sock_fprog, sockaddr,
     sockaddr_storage, socklen_t,
 )
-from fastlb.native.peer cimport peer_accepted
+from fastlb.native.peer cimport own_port, peer_accepted
 from fastlb.native.proxied cimport proxied_open
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.tcp_exchange cimport tcp_client_open
@@ -55,6 +55,7 @@ cdef bint listener_open(worker_t* worker, int fd, uint32_t client_role) noexcept
     listener.fd = fd
     listener.role = ROLE_LISTENER
     listener.requests = client_role              # what the accepted connections will be
+    listener.own_port = own_port(fd)
     if not watch(worker, listener):
         listener.role = ROLE_FREE
         slab_give(&worker.connections, listener)
@@ -100,7 +101,7 @@ cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nog
             if worker.accept_paused:
                 worker.accept_paused = False
                 account_event(worker, EVENT_ACCEPT_RESUMED, -1, 0, 0)
-            client_open(worker, fd, listener.requests, &address)
+            client_open(worker, fd, listener, &address)
         elif errno == EINTR or errno == ECONNABORTED or errno == EPROTO or errno == EPERM:
             continue                             # that client is gone; accept(2) on pending errors
         elif errno == EAGAIN:
@@ -112,8 +113,9 @@ cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nog
         listener_close(worker, listener)
 
 
-cdef void client_open(worker_t* worker, int fd, uint32_t wanted, sockaddr_storage* address) noexcept nogil:
-    """`wanted`: the role of a client, and LISTEN_PROXIED."""
+cdef void client_open(worker_t* worker, int fd, const connection_t* listener,
+                      sockaddr_storage* address) noexcept nogil:
+    cdef uint32_t wanted = listener.requests
     cdef role_t role = <role_t> (wanted & ~<uint32_t> LISTEN_PROXIED)
     cdef connection_t* conn
     conn = connection_open(worker, fd, ROLE_PROXIED if wanted & LISTEN_PROXIED else role)
@@ -122,6 +124,7 @@ cdef void client_open(worker_t* worker, int fd, uint32_t wanted, sockaddr_storag
         return
     # TCP_NODELAY is set on the listening socket and inherited.
     conn.flags |= CONN_NODELAY
+    conn.own_port = listener.own_port
     peer_accepted(worker, conn, address)
     counter_add(&worker.ledger.clients_opened, 1)
     counter_add_shared(worker.clients_total, 1)

@@ -1,6 +1,6 @@
 """See peer.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport malloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
@@ -46,6 +46,7 @@ cdef bint peer_announced(worker_t* worker, connection_t* conn, const ends_t* end
     conn.announced[0] = ends[0]
     conn.flags &= ~CONN_TRUSTED
     conn.port = ends.source_port
+    conn.own_port = ends.target_port
     named(worker, conn, ends.family, ends.source)
     return True
 
@@ -117,6 +118,19 @@ cdef void peer_ends(connection_t* conn, ends_t* ends) noexcept nogil:
         ends.family = AF_INET
         memcpy(ends.source, ends.source + MAPPED_BYTES, 4)
         memcpy(ends.target, ends.target + MAPPED_BYTES, 4)
+
+
+cdef uint16_t own_port(int fd) noexcept nogil:
+    """The port that a socket is bound to; 0 for a UNIX socket."""
+    cdef sockaddr_storage address
+    cdef socklen_t len = sizeof(address)
+    if getsockname(fd, <sockaddr*> &address, &len) != 0:
+        return 0
+    if address.ss_family == AF_INET:
+        return ntohs((<sockaddr_in*> &address).sin_port)
+    if address.ss_family == AF_INET6:
+        return ntohs((<sockaddr_in6*> &address).sin6_port)
+    return 0
 
 
 cdef bint own_end(connection_t* conn, ends_t* ends) noexcept nogil:

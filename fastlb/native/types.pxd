@@ -371,6 +371,7 @@ cdef struct connection_t:
     uint32_t unacked_bytes       # that its peer had not acknowledged when it was last looked at
     uint32_t looks               # at it, since the peer has taken anything
     char peer[PEER_MAX_BYTES]    # text of the client's address; empty for a UNIX socket
+    uint16_t own_port            # where the client connected to; of a listener, too; 0 = a UNIX socket
 
 cdef struct timer_list_t:
     connection_t* head

@@ -21,8 +21,10 @@ HOP_BY_HOP = frozenset(
     }
 )
 FORWARDED_FOR = b"x-forwarded-for"
+FORWARDED_PROTO = b"x-forwarded-proto"
 # What trusted proxies may say about the client besides.
-FORWARDED_KEPT = frozenset({b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"})
+FORWARDED_KEPT = frozenset({FORWARDED_PROTO, b"x-forwarded-host", b"x-forwarded-port"})
+FORWARDED = FORWARDED_KEPT | {FORWARDED_FOR, b"forwarded"}
 _DROPPED = HOP_BY_HOP | {b"forwarded", FORWARDED_FOR}
 _FOLDED = _DROPPED | FORWARDED_KEPT | {b"content-length", b"max-forwards"}
 # Connection may name them, and they stay: a message without them would be another one.

@@ -52,7 +52,8 @@ class ParsedRequest(NamedTuple):
     `received_target` is the whole. `fields` are as received, `headers` the same as h11 read them,
     with one Content-Length. `named` are the fields that Connection names, in lower case.
     `framing` is none, length or chunked; `length` counts if it is length. `protocols` are those
-    that Upgrade asks for and may ask for; `upgrade`: and it does so properly.
+    that Upgrade asks for and may ask for; `upgrade`: and it does so properly. `scheme` is that of an
+    absolute-form target, in lower case, or empty.
     """
 
     method: bytes
@@ -69,6 +70,7 @@ class ParsedRequest(NamedTuple):
     headers: Headers
     named: frozenset[bytes]
     protocols: list[bytes]
+    scheme: bytes
 
 
 class ParsedResponse(NamedTuple):
@@ -225,7 +227,7 @@ def parse_request(
     end = _read_fields(raw, match.end(), REQUEST_FIELD, fields, meaning, limits)
     if not end:
         return None
-    host, target = _check_request(method, received_target, version, meaning)
+    host, target, scheme = _check_request(method, received_target, version, meaning)
     protocols = [item for item in meaning.protocols if names.may_ask_for(item)]
     headers = _second_reading(method, version, _one_length(fields, meaning))
     return ParsedRequest(
@@ -243,6 +245,7 @@ def parse_request(
         headers,
         frozenset(meaning.names) if meaning.names else _NO_NAMES,
         protocols,
+        scheme,
     )
 
 
@@ -335,20 +338,21 @@ def _too_large(meaning: _Meaning) -> int:
 
 def _check_request(
     method: bytes, target: bytes, version: int, meaning: _Meaning
-) -> tuple[bytes | None, bytes]:
-    """The host and the target in origin-form, of a request that makes sense as a whole."""
+) -> tuple[bytes | None, bytes, bytes]:
+    """The host, the target in origin-form and the scheme, of a request that makes sense as a whole."""
     if method == b"CONNECT":
         raise Refused(400, "CONNECT to a reverse proxy")
     if len(meaning.hosts) > 1 or (not meaning.hosts and version == 11):
         raise Refused(400, "not exactly one Host")
     host = meaning.hosts[0] if meaning.hosts else None
+    scheme = b""
     if host is not None and not _is_host(host):
         raise Refused(400, "invalid Host")
     if not target.startswith(b"/") and not (target == b"*" and method == b"OPTIONS"):
         match = ABSOLUTE_FORM.fullmatch(target)
-        if match is None or not _is_host(match[1]):
+        if match is None or not _is_host(match[2]):
             raise Refused(400, "invalid request target")
-        host, target = match.groups()  # RFC 9112 3.2.2: it overrides Host
+        scheme, host, target = match.groups()  # RFC 9112 3.2.2: it overrides Host
     if meaning.coded:
         if meaning.lengths or version == 10:
             raise Refused(400, "Transfer-Encoding with Content-Length or in HTTP/1.0")
@@ -356,7 +360,7 @@ def _check_request(
             raise Refused(400, "chunked is not the final coding")
         if meaning.other_coding:
             raise Refused(501, "unknown transfer coding")
-    return host, target
+    return host, target, scheme.lower()
 
 
 def _is_host(host: bytes) -> bool:

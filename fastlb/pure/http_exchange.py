@@ -14,7 +14,7 @@ from fastlb.pure.connection import Connection
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse, Refused, parse_response
 from fastlb.pure.http_answer import Answering
 from fastlb.pure.http_body import ResponseBody
-from fastlb.pure.http_head import request_head, response_head
+from fastlb.pure.http_head import request_head, response_head, scheme_fits
 from fastlb.pure.max_forwards import forwards_left
 from fastlb.pure.relay import Relay
 from fastlb.pure.requester import Requester
@@ -67,6 +67,9 @@ class HttpExchange(Answering):
 
     def start(self, data: bytes) -> bytes:
         """Read what came with the head, and pick. Returns: what belongs to the next request."""
+        if not scheme_fits(self._request, self._client.peer):
+            self._answer(421, "PR")
+            return b""
         if 0 < self.worker.limits.body_bytes < self._request.length:
             self._answer(413, "PR")
             return b""

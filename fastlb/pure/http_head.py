@@ -4,10 +4,19 @@ Fields keep their order, case and repetitions. What belongs to one connection on
 then what fastlb knows is added, so that no peer can name our own fields in its Connection.
 """
 
-from fastlb.pure.field_names import FORWARDED_FOR, HOP_BY_HOP, KEPT_ALWAYS, FieldNames
+from fastlb.pure.field_names import (
+    FORWARDED,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    HOP_BY_HOP,
+    KEPT_ALWAYS,
+    FieldNames,
+)
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse
 from fastlb.pure.max_forwards import forwards_left
 from fastlb.pure.peer import Peer
+
+_SECURE = frozenset({b"https", b"wss"})
 
 # RFC 9110 15 and RFC 6585 5; http.HTTPStatus has other phrases in other versions of Python.
 _REASONS = {
@@ -15,6 +24,7 @@ _REASONS = {
     408: b"Request Timeout",
     413: b"Content Too Large",
     414: b"URI Too Long",
+    421: b"Misdirected Request",
     431: b"Request Header Fields Too Large",
     501: b"Not Implemented",
     502: b"Bad Gateway",
@@ -22,6 +32,18 @@ _REASONS = {
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
 }
+
+
+def scheme_fits(request: ParsedRequest, peer: Peer) -> bool:
+    """False for a target whose scheme the client's connection does not have (RFC 9110 7.4). Of TLS only
+    trusted proxies can tell: the client's hop is the first of several."""
+    if not request.scheme:
+        return True
+    said = b""
+    if peer.trusted:
+        said = next((value for lower, _, value in request.headers if lower == FORWARDED_PROTO), b"")
+    secure = said.partition(b",")[0].strip(b" \t").lower() in _SECURE
+    return secure is (request.scheme in _SECURE)
 
 
 def request_head(
@@ -54,21 +76,24 @@ def request_head(
 
 
 def _forwarded_lines(request: ParsedRequest, peer: Peer) -> list[bytes]:
-    """What fastlb says about the client, and what a trusted one has not said itself."""
+    """What fastlb says about the client, and what a trusted one has not said itself; but the port that
+    the client of a proxy has connected to is known to that proxy alone."""
     hops: list[bytes] = []
     said: set[bytes] = set()
     if peer.trusted:
-        said = {lower for lower, _, _ in request.headers}
+        said = {lower for lower, _, _ in request.headers} & FORWARDED
         hops = [value for lower, _, value in request.headers if lower == FORWARDED_FOR and value]
     if peer.ip:  # none for a UNIX socket
         hops.append(peer.ip.encode())
     lines = []
     if hops:
         lines.append(b"X-Forwarded-For: %b\r\n" % b", ".join(hops))
-    if b"x-forwarded-proto" not in said:
+    if FORWARDED_PROTO not in said:
         lines.append(b"X-Forwarded-Proto: http\r\n")
     if request.host and b"x-forwarded-host" not in said:
         lines.append(b"X-Forwarded-Host: %b\r\n" % request.host)
+    if peer.own_port and not said:
+        lines.append(b"X-Forwarded-Port: %d\r\n" % peer.own_port)
     return lines
 
 

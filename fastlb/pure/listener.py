@@ -18,7 +18,7 @@ from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
 from fastlb.model.handshake import NO_SYN_PROGRAM, SO_ATTACH_FILTER
 from fastlb.pure.http_client import HttpClient
-from fastlb.pure.peer import Peer, accepted_peer
+from fastlb.pure.peer import Peer, accepted_peer, own_port
 from fastlb.pure.proxied import ProxiedClient, refuse_untrusted
 from fastlb.pure.tcp_exchange import TcpClient
 from fastlb.pure.worker import Client, Worker
@@ -37,6 +37,7 @@ class Listener:
     def __init__(self, worker: Worker, sock: socket.socket, mode: Mode, proxy_protocol: bool) -> None:
         self._worker = worker
         self._sock = sock
+        self._port = own_port(sock)
         self._mode = mode
         self._proxy_protocol = proxy_protocol
         self._reading = False
@@ -137,7 +138,7 @@ class Listener:
         worker = self._worker
         sock.setblocking(False)
         worker.accounts.accepted += 1
-        peer = accepted_peer(name, worker.config.trusted_proxies)
+        peer = accepted_peer(name, worker.config.trusted_proxies, self._port)
         client: HttpClient | TcpClient | ProxiedClient
         if not self._proxy_protocol:
             client = self._make(sock, peer)

@@ -13,12 +13,14 @@ _MAPPED = "::ffff:"
 
 
 class Peer(NamedTuple):
-    """A client. `ip`: empty for a UNIX socket. `announced`: by a PROXY header that named the client."""
+    """A client. `ip`: empty for a UNIX socket. `announced`: by a PROXY header that named the client.
+    `own_port`: that it connected to; 0 for a UNIX socket."""
 
     ip: str
     port: int
     trusted: bool
     announced: Ends | None = None
+    own_port: int = 0
 
     @property
     def label(self) -> str:
@@ -29,18 +31,24 @@ class Peer(NamedTuple):
         return f"{host}:{self.port}" if self.port else host
 
 
-def accepted_peer(name: object, trusted: TrustedProxies) -> Peer:
+def own_port(sock: socket.socket) -> int:
+    """The port that a socket is bound to; 0 for a UNIX socket."""
+    name = sock.getsockname()
+    return int(name[1]) if isinstance(name, tuple) else 0
+
+
+def accepted_peer(name: object, trusted: TrustedProxies, own_port: int = 0) -> Peer:
     """The client is who the kernel says it is: `name` is that of accept()."""
     if not isinstance(name, tuple):
         return Peer("", 0, "" in trusted)
     ip = _plain(str(name[0]))
-    return Peer(ip, name[1], ip in trusted)
+    return Peer(ip, name[1], ip in trusted, None, own_port)
 
 
 def announced_peer(ends: Ends, trusted: TrustedProxies) -> Peer:
     """The client is who a trusted proxy says it is."""
     ip = _plain(ends.source.host)
-    return Peer(ip, ends.source.port, ip in trusted, ends)
+    return Peer(ip, ends.source.port, ip in trusted, ends, ends.target.port)
 
 
 def client_ends(sock: socket.socket, peer: Peer) -> Ends | None:

@@ -49,4 +49,4 @@ DIGITS = re.compile(rb"[0-9]+")
 # uri-host [ ":" port ] or nothing; no user information, no port alone (RFC 9110 4.2.1), and no comma,
 # by which two hosts would be joined. What is in brackets is for inet_pton().
 HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]*))?|")
-ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp]://([^/?]+)(.*)")
+ABSOLUTE_FORM = re.compile(rb"((?i:http|ws)(?i:s)?)://([^/?]+)(.*)")

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from support.backend import OK, Backend
+from support.backend import OK, Backend, without_port
 from support.balance import Balance
 from support.chunks import BAD_CHUNKS
 from support.heads import REFUSED_EITHER, REFUSED_RESPONSES
@@ -24,6 +24,7 @@ REQUESTS = {
     "1.0": GET_10,
     "1.0 kept": b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + GET_10,
     "absolute": b"GET http://h:1/x HTTP/1.1\r\nHost: other\r\nVia: 1.1 x\r\n\r\n" + LAST,
+    "absolute https": b"GET https://h:1/x HTTP/1.1\r\nHost: other\r\n\r\n" + LAST,
     "hop-by-hop": (
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x-a, Host, TE\r\nX-A: 1\r\nTE: trailers\r\n"
         b"Keep-Alive: 5\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=x\r\nX-B: 2\r\n\r\n" + LAST
@@ -78,7 +79,7 @@ def conversation(rooms, loop, said, response, *, ends):
 
     def script(link):
         while (request := link.request()) is not None:
-            heard.append((request.head, request.body))
+            heard.append((without_port(request.head), request.body))
             head_only = request.start.startswith(b"HEAD ")
             link.send(response.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if head_only else response)
             if ends:

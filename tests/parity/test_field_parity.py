@@ -8,7 +8,7 @@ import pytest
 
 from fastlb.model.fields import CLIENT_FIELDS, OWN_FIELDS
 from fastlb.pure import field_names, http1
-from support.backend import Backend
+from support.backend import Backend, without_port
 from support.balance import Balance
 
 OTHERS = {"date", "server", "cookie", "set-cookie", "authorization", "proxy-authorization", "x"}
@@ -56,7 +56,7 @@ def conversations(rooms, loop, direction, how, trusted):
 
     def script(link):
         while (request := link.request()) is not None:
-            heard.append(request.head)
+            heard.append(without_port(request.head))
             link.send(answer[0])
 
     backend = Backend(script)

@@ -1,5 +1,6 @@
 """Backends that do exactly what a test says, at each phase of a connection."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from fastlb.model.address import Address
 from support.waiting import PATIENCE_S, wait_until
 from support.wire import TruncatedError, Wire
 
+# The kernel chooses one of five digits.
+_LISTENER_PORT = re.compile(rb"X-Forwarded-Port: [0-9]{5}\r\n")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -122,12 +125,17 @@ def answering(*responses: bytes) -> Script:
     return script
 
 
+def without_port(head: bytes) -> bytes:
+    """The head of a request without what the kernel chose for the test: the port of the listener."""
+    return _LISTENER_PORT.sub(b"", head)
+
+
 def recording(into: list[bytes], response: bytes = OK) -> Script:
-    """Answer every request and keep its head."""
+    """Answer every request and keep its head, without the port of the listener."""
 
     def script(link: Link) -> None:
         while (request := link.request()) is not None:
-            into.append(request.head)
+            into.append(without_port(request.head))
             link.send(response)
 
     return script
