@@ -43,11 +43,25 @@ CONNECTIONS = (
     b"upgrade",
     b"Close, X-A",
     b"x, upgrade",
+    b"Upgrade, HTTP2-Settings",
     b"keep-alive, close",
     b",",
     b"",
 )
-HOSTS = (b"a", b"a:80", b"", b"[::1]:8", b"a b", b"u@a", b":80", b"a%41", b"a/b")
+HOSTS = (
+    b"a",
+    b"a:80",
+    b"",
+    b"[::1]:8",
+    b"a b",
+    b"u@a",
+    b":80",
+    b"a%41",
+    b"a/b",
+    b"a,b",
+    b"a:65535",
+    b"a:65536",
+)
 OTHERS = (
     b"v",
     b"",
@@ -59,6 +73,7 @@ OTHERS = (
     b'"q"',
     b"a, b",
     b"websocket",
+    b"h2c, WebSocket/13",
     b"100-continue",
 )
 VALUES = {
@@ -70,6 +85,9 @@ VALUES = {
     b"Host": HOSTS,
     b"Upgrade": OTHERS,
     b"Expect": OTHERS,
+    b"Content_Length": LENGTHS,
+    b"Transfer_Encoding": CODINGS,
+    b"X_Forwarded_For": OTHERS,
     b"X-A": OTHERS,
     b"x!#$%&'*+-.^_`|~0": OTHERS,
     b"Content-Length ": LENGTHS,
@@ -91,6 +109,9 @@ TARGETS = (
     b"http://h/x",
     b"HTTP://h:80?q",
     b"https://h/",
+    b"wss://[::1]:65535?q",
+    b"Ws://h",
+    b"ftp://h/",
     b"a",
     b"//x",
     b"/#f",
