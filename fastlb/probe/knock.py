@@ -8,6 +8,7 @@ The port is known to be open, and nobody was disturbed. HAProxy does the same.
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -28,7 +29,8 @@ async def knock(address: Address) -> None:
     )
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        with contextlib.suppress(OSError):  # a kernel that only looks like Linux: the server accepts, then
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         await asyncio.get_running_loop().sock_connect(sock, where)
         if sock.getsockname() == sock.getpeername():  # nobody listens, and the port chosen for us is the same

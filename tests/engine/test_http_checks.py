@@ -11,13 +11,16 @@ from support.heads import REFUSED_RESPONSES, bare
 from support.wire import TruncatedError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-ANY = (StatusRange(200, 599),)
+ANY = (StatusRange(200, 999),)
 CHUNKED = bare(b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked")
 
 # What other parsers refuse.
 SERVED: dict[str, bytes] = {
     "plain": bare(b"HTTP/1.1 200 OK", b"Content-Length: 2") + b"hi",
     "HTTP/1.0": bare(b"HTTP/1.0 200 OK", b"Content-Length: 2") + b"hi",
+    "HTTP/1.0 with chunks": bare(b"HTTP/1.0 200 OK", b"Transfer-Encoding: chunked") + b"2\r\nhi\r\n0\r\n\r\n",
+    "HTTP/1.2": bare(b"HTTP/1.2 200 OK", b"Content-Length: 2") + b"hi",
+    "status above 599": bare(b"HTTP/1.1 999 Odd", b"Content-Length: 0"),
     "no reason": bare(b"HTTP/1.1 204 "),
     "space before a colon": bare(b"HTTP/1.1 200 OK", b"Server : x", b"Content-Length: 2") + b"hi",
     "space before the colon of the length": bare(b"HTTP/1.1 200 OK", b"Content-Length : 2") + b"hi",
@@ -31,6 +34,7 @@ SERVED: dict[str, bytes] = {
     "interim before": bare(b"HTTP/1.1 103 Early") + bare(b"HTTP/1.1 200 OK", b"Content-Length: 2") + b"hi",
     "chunks": CHUNKED + b"2\r\nhi\r\n0\r\n\r\n",
     "chunks with an extension": CHUNKED + b"2;a=b\r\nhi\r\n0\r\n\r\n",
+    "chunks with white space": CHUNKED + b"2 ;a=b\r\nhi\r\n0 \r\n\r\n",
     "chunks with a trailer": CHUNKED + b"2\r\nhi\r\n0\r\nX: a\r\n\r\n",
     "Upgrade": bare(b"HTTP/1.1 426 No", b"Upgrade: h2c", b"Connection: upgrade", b"Content-Length: 0"),
     "304 with a length": bare(b"HTTP/1.1 304 No", b"Content-Length: 5"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import http.server
 import os
@@ -373,6 +374,25 @@ def test_server_never_sees_a_probe_that_only_connects(host, loop):
             listening.accept()[0].close()
         else:
             pytest.fail("the server has accepted ten probes of ten")
+
+
+def test_probe_passes_where_the_kernel_cannot_hold_back_a_segment():
+    """The server accepts the connection then, which is what it did before."""
+
+    class Plain(socket.socket):
+        def setsockopt(self, level, *more):
+            if level == socket.IPPROTO_TCP:
+                raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+            super().setsockopt(level, *more)
+
+    with socket.socket() as listening, pytest.MonkeyPatch.context() as patch:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = Address(host="127.0.0.1", port=listening.getsockname()[1])
+        patch.setattr(socket, "socket", Plain)
+        result = asyncio.run(probe_tcp(address, timeout_s=5))
+
+    assert (result.passed, result.reason) == (True, "connected")
 
 
 @LOOPS
