@@ -8,11 +8,12 @@ from fakes import FakeClock, FakeEngine, Lines, settle
 
 import fastlb.control.prober as room
 from fastlb.control.member import Member
-from fastlb.control.prober import PROBES_MAX, Prober
+from fastlb.control.prober import PROBES_MAX, Prober, ask_by
 from fastlb.health.passive import Ejection
 from fastlb.health.rise_fall import Health, State
 from fastlb.model.address import Address
-from fastlb.model.config import BackendConfig
+from fastlb.model.config import BackendConfig, Mode, ProbeConfig
+from fastlb.model.limits import LimitConfig
 from fastlb.probe import ProbeResult
 
 PASS = ProbeResult(passed=True, reason="status 200", took_s=0.001)
@@ -338,3 +339,38 @@ def test_who_is_not_watched_is_nobody_to_forget_or_to_hurry():
         assert bench.asked == []
 
     on_bench(test)
+
+
+@pytest.mark.parametrize(
+    ("mode", "config", "answer", "reason"),
+    [
+        (Mode.TCP, ProbeConfig(send=b"PING\r\n\r\n", expect_bytes=b"+PONG"), b"+PONG", "expected answer"),
+        (Mode.TCP, ProbeConfig(expect_bytes=b"+PONG"), b"-ERR", "closed without the expected answer"),
+        (Mode.HTTP, ProbeConfig(), b"HTTP/1.1 200 OK\r\n\r\n", "status 200"),
+        (
+            Mode.HTTP,
+            ProbeConfig(),
+            b"HTTP/1.1 200 OK\r\nX: " + b"a" * 2000 + b"\r\n\r\n",
+            "invalid answer: header section too large",
+        ),
+    ],
+)
+def test_members_are_asked_as_the_user_says_and_within_the_limits_of_traffic(mode, config, answer, reason):
+    """What is set and not passed on would be set in vain."""
+
+    async def serve(reader, writer):
+        if mode is Mode.HTTP or config.send:
+            await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async def run():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        one = member("a")
+        one.address = Address(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+        result = await ask_by(mode, config, LimitConfig(header_bytes=1024))(one)
+        server.close()
+        await settle()
+        return result
+
+    assert asyncio.run(run()).reason == reason
