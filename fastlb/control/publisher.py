@@ -54,7 +54,10 @@ class Publisher:
     def _entries(self, members: Sequence[Member]) -> list[PlanEntry]:
         chosen = self._chosen(members)
         caps = self._ramp_caps(members, chosen)
-        return [PlanEntry(one.slot, one.weight, caps.get(one.slot, one.max_conns)) for one in chosen]
+        return [
+            PlanEntry(one.slot, one.weight, caps.get(one.slot, one.max_conns), conns_max=one.max_conns)
+            for one in chosen
+        ]
 
     def _chosen(self, members: Sequence[Member]) -> Sequence[Candidate]:
         """Who may be picked; in panic everybody, if the user wants that."""

@@ -63,6 +63,7 @@ class Supervisor:
         self._paused = OftenRepeated(self._log.warning, "accepting paused")
         self._resumed = OftenRepeated(self._log.info, "accepting resumed")
         self._buffers_full = OftenRepeated(self._log.warning, "memory for buffers used up")
+        self._no_ports = OftenRepeated(self._log.warning, "no local port left to connect from", every_s=60.0)
 
     @property
     def listeners(self) -> tuple[Address, ...]:
@@ -296,6 +297,9 @@ class Supervisor:
         elif event.kind is EventKind.BUFFERS_FULL:
             limit = self._config.limits.buffer_bytes
             self._buffers_full.happened(self._clock.now_s(), limit_bytes=limit)
+        elif event.kind is EventKind.NO_PORTS:
+            labels = [member.label for member in self.membership.members if member.slot == event.slot]
+            self._no_ports.happened(self._clock.now_s(), backend="".join(labels))
         else:
             self.membership.observe_event(event)
 

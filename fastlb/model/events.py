@@ -11,6 +11,7 @@ class EventKind(str, Enum):
     ACCEPT_RESUMED: accepting again.
     BUFFERS_FULL: an exchange needed memory for its bytes, and the limit was reached.
     BACKEND_ERROR: a backend answered with a status that counts as a failure (`eject_errors`).
+    NO_PORTS: there was no local port left to connect to a backend from.
     """
 
     CONNECT_FAILED = "connect_failed"
@@ -19,6 +20,7 @@ class EventKind(str, Enum):
     ACCEPT_RESUMED = "accept_resumed"
     BUFFERS_FULL = "buffers_full"
     BACKEND_ERROR = "backend_error"
+    NO_PORTS = "no_ports"
 
 
 @dataclass(frozen=True, slots=True)

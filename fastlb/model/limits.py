@@ -20,6 +20,8 @@ LABEL_MAX_BYTES = 1024
 CHUNK_LINE_MAX_BYTES = 1024
 CHUNK_SIZE_MAX_DIGITS = 15
 TRAILER_MAX_BYTES = 8192
+# Idle connections that are kept to one backend; of each worker of the native engine.
+IDLE_MAX = 512
 # Tries of one exchange: the first backend and one other.
 TRIES_MAX = 2
 # Retries are counted over the last so many seconds; so many a second are always allowed.

@@ -27,11 +27,16 @@ class Pick(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class PlanEntry:
-    """One backend that may be picked: its slot, weight, and exchanges at once (0 = no limit)."""
+    """One backend that may be picked.
+
+    `max_conns`: exchanges at once, which a ramp may lower for a while. `conns_max`: connections that
+    may be open to it, idle ones included. 0 = no limit.
+    """
 
     slot: int
     weight: int = 1
     max_conns: int = 0
+    conns_max: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.slot < BACKENDS_MAX:
@@ -40,6 +45,8 @@ class PlanEntry:
             raise ConfigError("plan.weight", self.weight, f"from 1 to {PLAN_WEIGHT_MAX}")
         if self.max_conns < 0:
             raise ConfigError("plan.max_conns", self.max_conns, "0 or more")
+        if self.conns_max and not 0 < self.max_conns <= self.conns_max:
+            raise ConfigError("plan.conns_max", self.conns_max, "0, or max_conns or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,43 @@ static inline void counter_clear_shared(uint64_t *counter) {
         __atomic_store_n(counter, 0, __ATOMIC_RELAXED);
 }
 
+/* Places: a counter with a limit, and a set of workers (a bit each) that wait for room below it. Who waits
+ * enters the set and looks again; who makes room lowers the counter and reads the set. Each does the
+ * second only after the first, or both would miss the other: hence the one order for all of them. */
+static inline int places_take(uint64_t *taken, uint64_t limit) {
+    uint64_t seen = __atomic_load_n(taken, __ATOMIC_SEQ_CST);
+    do {
+        if (seen >= limit)
+            return 0;
+    } while (!__atomic_compare_exchange_n(taken, &seen, seen + 1, 1, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return 1;
+}
+
+static inline void places_give(uint64_t *taken) {
+    __atomic_sub_fetch(taken, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t set_read(const uint64_t *set) {
+    return __atomic_load_n(set, __ATOMIC_SEQ_CST);
+}
+
+/* Returns whether it was in the set before. */
+static inline int set_add(uint64_t *set, uint32_t member) {
+    uint64_t bit = (uint64_t)1 << member;
+    return (__atomic_fetch_or(set, bit, __ATOMIC_SEQ_CST) & bit) != 0;
+}
+
+static inline int set_remove(uint64_t *set, uint32_t member) {
+    uint64_t bit = (uint64_t)1 << member;
+    return (__atomic_fetch_and(set, ~bit, __ATOMIC_SEQ_CST) & bit) != 0;
+}
+
+/* The first member from `start` on, going round. `members` is not empty. */
+static inline uint32_t set_first(uint64_t members, uint32_t start) {
+    uint64_t behind = members >> start << start;
+    return (uint32_t)__builtin_ctzll(behind ? behind : members);
+}
+
 static inline uint32_t flag_read(const uint32_t *flag) {
     return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
 }

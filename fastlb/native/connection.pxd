@@ -12,6 +12,7 @@ from fastlb.native.types cimport connection_t, role_t, step_t, worker_t
 cdef connection_t* connection_open(worker_t* worker, int fd, role_t role) noexcept nogil
 cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_reset(worker_t* worker, connection_t* conn) noexcept nogil
+cdef int connection_detach(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_discard(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_note(connection_t* conn, uint32_t events) noexcept nogil
 cdef ssize_t connection_receive(connection_t* conn, uint8_t* into, size_t len) noexcept nogil

@@ -10,11 +10,12 @@ from fastlb.native.buffer cimport (
     BUFFER_LARGE_BYTES, BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
 )
 from fastlb.native.linux cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
     EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_ERROR, SO_LINGER,
     SIOCOUTQ, SOL_SOCKET, TCP_NODELAY, close, epoll_ctl, epoll_event, getsockopt, ioctl, iovec, linger,
     msghdr, call_recv, call_send, sendmsg, setsockopt, shutdown, socklen_t,
 )
+from fastlb.native.places cimport place_give
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
@@ -64,9 +65,23 @@ cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil:
     conn.head = NULL
     conn.announced = NULL
     close(conn.fd)
+    if conn.backend != NULL:
+        place_give(worker, conn.backend)
     conn.fd = -1
     conn.role = ROLE_FREE
     slab_give(&worker.connections, conn)
+
+
+cdef int connection_detach(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Let go of a connection without buffers and timers, and leave its descriptor open for another
+    worker. Returns the descriptor."""
+    cdef epoll_event event
+    cdef int fd = conn.fd
+    epoll_ctl(worker.epfd, EPOLL_CTL_DEL, fd, &event)
+    conn.fd = -1
+    conn.role = ROLE_FREE
+    slab_give(&worker.connections, conn)
+    return fd
 
 
 cdef void connection_reset(worker_t* worker, connection_t* conn) noexcept nogil:

@@ -28,12 +28,12 @@ from fastlb.native.retry_budget cimport RETRY_UNLIMITED, retry_budget_init, retr
 from fastlb.native.slab cimport slab_at
 from fastlb.native.types cimport (
     BACKENDS_CHUNK, BUFFER_CLASSES, FILTER_STEPS, LETTER_DEAF, LETTER_DRAIN, LETTER_END, LETTER_LISTEN,
-    LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, LISTEN_PROXIED, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LISTENER,
-    ROLE_TCP_CLIENT, SEND_LOOKS, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CONNECT, TIMER_CUT, TIMER_FIN,
-    TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE,
-    TIMER_SEND, TIMER_TUNNEL, X_COUNTED,
-    backend_t, connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, network_t,
-    settings_t, uring_close, uring_open, uring_t, worker_t,
+    LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, LETTER_TAKE, LISTEN_PROXIED, MAILBOX_LETTERS, ROLE_FREE,
+    ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, ROLE_UPSTREAM, SEND_LOOKS, SLAB_CHUNK, TIMER_ACCEPT,
+    TIMER_CONNECT, TIMER_CUT, TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER,
+    TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_TUNNEL, X_COUNTED, backend_t,
+    connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, letter_t, mailbox_t,
+    network_t, settings_t, uring_close, uring_open, uring_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 
@@ -43,7 +43,7 @@ from fastlb.model.errors import ConfigError, StartError
 from fastlb.model.events import Event, EventKind
 from fastlb.model.handshake import HANDSHAKE_S, NO_SYN_PROGRAM
 from fastlb.model.ledger import BackendCounts, Holdings, Ledger, Verification
-from fastlb.model.limits import BACKENDS_MAX, check_label
+from fastlb.model.limits import BACKENDS_MAX, IDLE_MAX, check_label
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
 
@@ -56,6 +56,8 @@ LINGER_S = 2.0
 # How often a client that is to be reset is looked at, whether it has what was sent before.
 CUT_LOOK_S = 0.05
 ACCEPT_RETRY_S = 0.1
+# Who waits for room is woken when there is some; this is for a letter that found its box full.
+ROOM_RETRY_S = 0.02
 POLL_S = 0.005
 BACKLOG = 4096
 # FASTLB_IO_URING: how many events make a turn send in batches (see batch.pxd); 0 for never.
@@ -158,6 +160,7 @@ cdef class NativeEngine:
             (TIMER_LINGER, LINGER_S),
             (TIMER_CUT, CUT_LOOK_S),
             (TIMER_ACCEPT, ACCEPT_RETRY_S),
+            (TIMER_ROOM, ROOM_RETRY_S),
         ):
             s.timeout_ns[<int> timer_class] = int(seconds * 1e9)
         s.header_bytes = config.limits.header_bytes
@@ -167,6 +170,7 @@ cdef class NativeEngine:
         s.body_bytes = config.limits.body_bytes
         s.buffer_bytes = config.limits.buffer_bytes // self.worker_count
         s.queue_depth = config.limits.queue_depth
+        s.idle_max = IDLE_MAX
         s.connections_max = config.limits.connections
         s.access_on = config.access_format is not None
         s.eject_errors = EJECT_RULES.index(config.eject_errors)
@@ -235,6 +239,7 @@ cdef class NativeEngine:
             if not made or self.log_fd < 0:
                 raise StartError("not enough memory or descriptors")
             worker.balancer = &self.balancer.core
+            worker.peers = self.workers
             worker.retry_budget = &self.retry_budget
             self.retry_budget.ledgers[i] = &worker.ledger
             worker.backends = self.backends
@@ -451,8 +456,9 @@ cdef class NativeEngine:
         eligible = {entry.slot for entry in plan.entries}
         for slot in eligible:
             self.backend(slot)
-        for slot in eligible:
-            flag_write(&self.backend(slot).eligible, 1)
+        for entry in plan.entries:
+            flag_write(&self.backend(entry.slot).conns_max, entry.conns_max)
+            flag_write(&self.backend(entry.slot).eligible, 1)
         flag_write(&self.retry_after_s, plan.retry_after_s)
         self.balancer.publish(plan)
         for slot in range(self.backend_count):
@@ -562,10 +568,13 @@ cdef class NativeEngine:
         cdef connection_t* conn
         cdef uint32_t exchanges = 0, connections = 0, listeners = 0, buffers = 0, pipes = 0
         walked = {}
+        opened = dict.fromkeys(range(self.backend_count), 0)
         for i in range(self.worker_count):
             worker = self.workers[i]
             if worker == NULL:
                 continue
+            for slot in sent_slots(worker):
+                opened[slot] += 1
             for at in range(worker.exchanges.chunk_count * SLAB_CHUNK):
                 exchange = <exchange_t*> slab_at(&worker.exchanges, at)
                 if exchange.client == NULL:
@@ -579,12 +588,17 @@ cdef class NativeEngine:
             for at in range(worker.connections.chunk_count * SLAB_CHUNK):
                 conn = <connection_t*> slab_at(&worker.connections, at)
                 listeners += conn.role == ROLE_LISTENER
+                if conn.role == ROLE_UPSTREAM:
+                    opened[conn.backend.slot] += 1
                 if conn.role != ROLE_FREE and conn.role != ROLE_LISTENER:
                     connections += 1
                     buffers += (conn.inbox != NULL) + (conn.outbox != NULL)
         for slot in self.granted_slots():
             walked[slot] = walked.get(slot, 0) + 1
         counted = {}
+        for slot, connected in opened.items():
+            if counter_read(&self.backend(slot).open) != connected:
+                raise AssertionError(f"slot {slot} has {connected} connections, and counts others")
         for slot in range(self.backend_count):
             in_flight = balancer_in_flight(&self.balancer.core, slot)
             if in_flight:
@@ -623,6 +637,18 @@ cdef class NativeEngine:
                 found.append(waiter.slot)
                 waiter = waiter.next
         return found
+
+
+cdef list sent_slots(worker_t* worker):
+    """The backends of idle connections that are on their way to this worker."""
+    cdef mailbox_t* box = &worker.mailbox
+    cdef letter_t* letter
+    found = []
+    for at in range(box.head, box.tail):
+        letter = &box.letters[<uint32_t> at % MAILBOX_LETTERS]
+        if letter.kind == LETTER_TAKE:
+            found.append(letter.role)
+    return found
 
 
 def accept_queues(sock, count: int) -> list[int]:

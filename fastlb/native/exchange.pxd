@@ -19,6 +19,7 @@ cdef void exchange_close(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef dispatch_t exchange_granted(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef dispatch_t exchange_connect(worker_t* worker, exchange_t* exchange) noexcept nogil
+cdef dispatch_t exchange_reach_again(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef dispatch_t exchange_connect_done(worker_t* worker, exchange_t* exchange, int error) noexcept nogil
 cdef void exchange_release(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef void exchange_unqueue(worker_t* worker, exchange_t* exchange) noexcept nogil

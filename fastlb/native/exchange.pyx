@@ -1,31 +1,34 @@
 """See exchange.pxd."""
 
-from libc.errno cimport ETIMEDOUT
-from libc.stdint cimport int32_t, uint32_t
+from libc.errno cimport EADDRNOTAVAIL, EBUSY, ETIMEDOUT
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastlb.native.accounting cimport account_exchange, account_failure
+from fastlb.native.accounting cimport account_event, account_exchange, account_failure
 from fastlb.native.balancer cimport (
     ACQUIRE_FULL, ACQUIRE_NONE, balancer_acquire, balancer_grant, balancer_release, balancer_t,
     balancer_unwait, balancer_wait,
 )
 from fastlb.native.buffer cimport buffer_drop
 from fastlb.native.connection cimport connection_close, connection_discard, connection_reset
-from fastlb.native.mailbox cimport wake
+from fastlb.native.mailbox cimport mailbox_post, wake
 from fastlb.native.relay cimport relay_close
 from fastlb.native.retry_budget cimport retry_allowed
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_CONNECTING, CONN_REUSED, EVENT_CONNECT_FAILED, FAIL_LOCAL, FAIL_NO_BACKEND,
-    FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, PHASE_CONNECTING, PHASE_DATA, PHASE_HEAD,
-    PHASE_QUEUED, TIMER_QUEUE, TRIES_MAX, X_COUNTED, X_HTTP, X_IDEMPOTENT, X_READY, X_REPLAYABLE,
-    X_RETRIED, X_TUNNEL, X_WAITING, connection_t, counter_add, counter_add_shared, counter_clear_shared,
-    exchange_t, flag_read, worker_t,
+    CONN_CONNECTING, CONN_REUSED, EVENT_CONNECT_FAILED, EVENT_NO_PORTS, FAIL_LOCAL, FAIL_NO_BACKEND,
+    FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, LETTER_ROOM, PHASE_CONNECTING, PHASE_DATA,
+    PHASE_HEAD, PHASE_QUEUED, TIMER_CONNECT, TIMER_QUEUE, TIMER_ROOM, TRIES_MAX, X_COUNTED, X_HTTP,
+    X_IDEMPOTENT, X_READY, X_REPLAYABLE, X_RETRIED, X_TUNNEL, X_WAITING, X_WANTING, connection_t,
+    counter_add, counter_add_shared, counter_clear_shared, exchange_t, flag_read, set_add, set_remove,
+    worker_t,
 )
 from fastlb.native.upstream cimport (
-    backend_at, is_local_fault, upstream_announce, upstream_connect, upstream_take,
+    backend_at, is_local_fault, is_out_of_files, upstream_announce, upstream_connect, upstream_take,
 )
+
+cdef uint64_t SPARE_WAIT_NS = 100_000_000    # for a descriptor of another worker
 
 
 cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t flags) noexcept nogil:
@@ -121,7 +124,8 @@ cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexce
             if exchange.tried_count == 0:
                 exchange.failure = FAIL_NO_BACKEND
             return DISPATCH_NONE
-        if exchange.record.tries and not retry_allowed(worker):
+        # For want of a local port nothing was asked of any backend, so that costs no retry.
+        if exchange.record.tries and exchange.failure != FAIL_PORTS and not retry_allowed(worker):
             if picked >= 0:
                 give_unit(worker, <uint32_t> picked)
             return DISPATCH_NONE
@@ -160,8 +164,10 @@ cdef dispatch_t queue(worker_t* worker, exchange_t* exchange) noexcept nogil:
 
 
 cdef dispatch_t exchange_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """The queue gave the exchange a unit of waiter.slot."""
+    """The queue gave the exchange a unit of waiter.slot, or there may be room for its connection."""
     cdef dispatch_t outcome
+    if exchange.flags & X_WANTING:
+        return exchange_reach_again(worker, exchange)
     exchange.flags &= ~X_WAITING
     timer_cancel(worker, exchange.client)
     exchange.record.queue_us = <int32_t> ((worker.now_ns - exchange.queued_ns) // 1000)
@@ -186,21 +192,25 @@ cdef void exchange_unqueue(worker_t* worker, exchange_t* exchange) noexcept nogi
 
 cdef dispatch_t exchange_connect(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """A pooled connection (HTTP), or a fresh one, to the backend that was picked."""
-    cdef connection_t* conn = NULL
-    cdef int error = 0
     if exchange.record.tries:
         counter_add(&worker.ledger.retries, 1)
     exchange.record.tries += 1
+    exchange.connect_ns = worker.now_ns
+    return reach(worker, exchange)
+
+
+cdef dispatch_t reach(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    cdef connection_t* conn = NULL
+    cdef int error = 0
     if exchange.flags & X_HTTP and not exchange.flags & X_RETRIED:
         conn = upstream_take(worker, exchange.backend,
                              exchange.flags & (X_IDEMPOTENT | X_REPLAYABLE) != (X_IDEMPOTENT | X_REPLAYABLE))
     if conn != NULL:
-        exchange.record.connect_us = 0
+        exchange.record.connect_us = <int32_t> ((worker.now_ns - exchange.connect_ns) // 1000)
     else:
-        exchange.connect_ns = worker.now_ns
         conn = upstream_connect(worker, exchange.backend, &error)
         if conn == NULL:
-            return connect_failed(worker, exchange, error)
+            return DISPATCH_WAIT if want(worker, exchange, error) else connect_failed(worker, exchange, error)
     conn.exchange = exchange
     exchange.upstream = conn
     if conn.flags & CONN_CONNECTING:
@@ -225,7 +235,10 @@ cdef dispatch_t connected(worker_t* worker, exchange_t* exchange) noexcept nogil
 
 
 cdef dispatch_t connect_failed(worker_t* worker, exchange_t* exchange, int error) noexcept nogil:
-    if is_local_fault(error):
+    if error == EADDRNOTAVAIL:
+        exchange.failure = FAIL_PORTS
+        account_event(worker, EVENT_NO_PORTS, <int32_t> exchange.backend.slot, error, 0)
+    elif is_local_fault(error):
         exchange.failure = FAIL_LOCAL
     else:
         exchange.failure = FAIL_TIMEOUT if error == ETIMEDOUT else FAIL_REFUSED
@@ -248,9 +261,70 @@ cdef dispatch_t exchange_connect_done(worker_t* worker, exchange_t* exchange, in
     return outcome
 
 
+# ---- waiting for room, see places.pxd ----------------------------------------------------------
+
+cdef bint want(worker_t* worker, exchange_t* exchange, int error) noexcept nogil:
+    """A connect failed with `error`: ask the other workers for room, if that may help, and wait for it.
+    False if it does not help, or was waited for long enough."""
+    cdef uint64_t waited_ns = worker.now_ns - exchange.connect_ns
+    cdef exchange_t** place = &worker.wanting
+    if error == EBUSY:
+        if waited_ns >= worker.settings.timeout_ns[TIMER_CONNECT]:
+            return False
+        if not set_add(&exchange.backend.wanted, worker.id):
+            ask_others(worker, <int32_t> exchange.backend.slot)
+    elif is_out_of_files(error) and worker.settings.workers > 1 and waited_ns < SPARE_WAIT_NS:
+        ask_others(worker, -1)
+    else:
+        return False
+    while place[0] != NULL:
+        place = &place[0].want_next
+    place[0] = exchange
+    exchange.want_next = NULL
+    exchange.flags |= X_WANTING
+    exchange.phase = PHASE_CONNECTING
+    timer_arm(worker, exchange.client, TIMER_ROOM)
+    return True
+
+
+cdef void ask_others(worker_t* worker, int32_t slot) noexcept nogil:
+    cdef uint32_t i
+    for i in range(worker.settings.workers):
+        if i != worker.id:
+            mailbox_post(worker.peers[i], LETTER_ROOM, slot, worker.id)     # a full box is asked again
+
+
+cdef void want_leave(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    cdef exchange_t** place = &worker.wanting
+    cdef exchange_t* other
+    while place[0] != NULL and place[0] != exchange:
+        place = &place[0].want_next
+    if place[0] == exchange:
+        place[0] = exchange.want_next
+    exchange.flags &= ~X_WANTING
+    timer_cancel(worker, exchange.client)
+    other = worker.wanting
+    while other != NULL and other.backend != exchange.backend:
+        other = other.want_next
+    if other == NULL:
+        set_remove(&exchange.backend.wanted, worker.id)
+
+
+cdef dispatch_t exchange_reach_again(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """There may be room now."""
+    cdef dispatch_t outcome
+    want_leave(worker, exchange)
+    outcome = reach(worker, exchange)
+    if outcome == DISPATCH_NONE and may_try_another(exchange):
+        return exchange_dispatch(worker, exchange)
+    return outcome
+
+
 cdef void exchange_drop_upstream(worker_t* worker, exchange_t* exchange, bint reset) noexcept nogil:
-    """Close the upstream connection, if there is one. A session or a tunnel ends with FIN, which its
-    peer may wait for; an HTTP response has another end."""
+    """Close the upstream connection, if there is one, or wait no more for one. A session or a tunnel ends
+    with FIN, which its peer may wait for; an HTTP response has another end."""
+    if exchange.flags & X_WANTING:
+        want_leave(worker, exchange)
     if exchange.upstream == NULL:
         return
     exchange.upstream.exchange = NULL

@@ -14,9 +14,9 @@ from fastlb.native.connection cimport (
     connection_reset, connection_send, connection_send_wait, connection_still_takes,
 )
 from fastlb.native.exchange cimport (
-    DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect,
-    exchange_connect_done, exchange_dispatch, exchange_drop_upstream, exchange_end_code,
-    exchange_granted, exchange_later, exchange_open, exchange_phase_letter, exchange_release,
+    DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect, exchange_connect_done,
+    exchange_dispatch, exchange_drop_upstream, exchange_end_code, exchange_granted, exchange_later,
+    exchange_open, exchange_phase_letter, exchange_reach_again, exchange_release,
 )
 from fastlb.native.http1 cimport (
     HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE, METHOD_GET,
@@ -36,14 +36,14 @@ from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_BATCHED, CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, CONN_UNSENT,
-    EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL,
-    FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT, FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE,
-    FRAME_LENGTH, FRAME_NONE, FRAME_RAW, METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD,
-    SIDE_MESSAGE, SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT,
-    TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_SEND,
-    TIMER_TUNNEL, TRIES_MAX, X_ANSWERED, X_CONTINUED, X_CUT, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT,
-    X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE,
-    connection_t, counter_clear_shared, exchange_t, flag_read, half_t, step_t, worker_t,
+    EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL, FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
+    FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
+    METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE, SIDE_TARGET, STEP_AGAIN, STEP_EOF,
+    STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER,
+    TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_TUNNEL, TRIES_MAX, X_ANSWERED, X_CONTINUED,
+    X_CUT, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE,
+    X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t,
+    flag_read, half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
@@ -689,7 +689,7 @@ cdef void reply_unavailable(worker_t* worker, exchange_t* exchange) noexcept nog
         http_reply(worker, exchange, 502, c'S', c'H')
     elif exchange.failure == FAIL_TIMEOUT:
         http_reply(worker, exchange, 504, c's', c'C')
-    elif exchange.failure == FAIL_LOCAL:
+    elif exchange.failure == FAIL_LOCAL or exchange.failure == FAIL_PORTS:
         http_reply(worker, exchange, 503, c'R', c'C')
     elif exchange.failure == FAIL_QUEUE_FULL:
         http_reply(worker, exchange, 503, c'P', c'Q')
@@ -732,6 +732,8 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
         tcp_timeout(worker, exchange.client, timer_class)
     elif timer_class == TIMER_CONNECT:
         settle(worker, exchange, exchange_connect_done(worker, exchange, ETIMEDOUT))
+    elif timer_class == TIMER_ROOM:
+        settle(worker, exchange, exchange_reach_again(worker, exchange))
     elif timer_class == TIMER_RESPONSE:
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
         http_reply(worker, exchange, 504, c's', c'H')

@@ -10,15 +10,15 @@ from fastlb.native.connection cimport (
 from fastlb.native.exchange cimport (
     DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect_done,
     exchange_dispatch, exchange_drop_upstream, exchange_end_code, exchange_granted, exchange_later,
-    exchange_open, exchange_phase_letter,
+    exchange_open, exchange_phase_letter, exchange_reach_again,
 )
 from fastlb.native.linux cimport SHUT_WR, shutdown
 from fastlb.native.relay cimport relay_blocked, relay_open, relay_progress, relay_pump
 from fastlb.native.timers cimport timer_arm
 from fastlb.native.types cimport (
-    CONN_BROKEN, CONN_CONNECTING, CONN_TCP, FAIL_LOCAL, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
+    CONN_BROKEN, CONN_CONNECTING, CONN_TCP, FAIL_LOCAL, FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
     FAIL_TIMEOUT, FRAME_RAW, PHASE_DATA, PHASE_DONE, SIDE_SOURCE, STEP_AGAIN, STEP_EOF, STEP_FAILED,
-    TIMER_CONNECT, TIMER_FIN, TIMER_IDLE, TIMER_QUEUE, TIMER_TUNNEL, X_TUNNEL, connection_t,
+    TIMER_CONNECT, TIMER_FIN, TIMER_IDLE, TIMER_QUEUE, TIMER_ROOM, TIMER_TUNNEL, X_TUNNEL, connection_t,
     exchange_t, half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected
@@ -47,7 +47,7 @@ cdef void refuse(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef const char* code = "SC"
     if exchange.failure == FAIL_TIMEOUT:
         code = "sC"
-    elif exchange.failure == FAIL_LOCAL:
+    elif exchange.failure == FAIL_LOCAL or exchange.failure == FAIL_PORTS:
         code = "RC"
     elif exchange.failure == FAIL_QUEUE_FULL:
         code = "PQ"
@@ -177,6 +177,8 @@ cdef void tcp_timeout(worker_t* worker, connection_t* conn, int timer_class) noe
     cdef exchange_t* exchange = conn.exchange
     if timer_class == TIMER_CONNECT:
         settle(worker, exchange, exchange_connect_done(worker, exchange, ETIMEDOUT))
+    elif timer_class == TIMER_ROOM:
+        settle(worker, exchange, exchange_reach_again(worker, exchange))
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         refuse(worker, exchange)

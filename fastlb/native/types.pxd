@@ -22,6 +22,12 @@ cdef extern from "atomics.h" nogil:
     uint32_t flag_read(const uint32_t* flag)
     void flag_write(uint32_t* flag, uint32_t value)
     uint32_t flag_swap(uint32_t* flag, uint32_t value)
+    bint places_take(uint64_t* taken, uint64_t limit)
+    void places_give(uint64_t* taken)
+    uint64_t set_read(const uint64_t* members)
+    bint set_add(uint64_t* members, uint32_t member)
+    bint set_remove(uint64_t* members, uint32_t member)
+    uint32_t set_first(uint64_t members, uint32_t start)
 
 
 cdef extern from "uring.h" nogil:
@@ -91,6 +97,7 @@ cdef enum:
     TIMER_LINGER
     TIMER_CUT
     TIMER_ACCEPT
+    TIMER_ROOM        # waiting for a place or a descriptor of another worker's idle connections
     TIMER_CLASSES
 
 # half_t.framing: how the end of what flows is found.
@@ -117,7 +124,8 @@ ctypedef enum failure_t:
     FAIL_REFUSED
     FAIL_BROKEN       # it took the request and closed without an answer
     FAIL_TIMEOUT
-    FAIL_LOCAL        # descriptors, ports or memory of this machine
+    FAIL_LOCAL        # descriptors or memory of this machine
+    FAIL_PORTS        # local ports, which are counted for each destination
     FAIL_QUEUE_FULL
     FAIL_QUEUE_TIMEOUT
 
@@ -129,6 +137,7 @@ cdef enum:
     EVENT_ACCEPT_RESUMED
     EVENT_BUFFERS_FULL
     EVENT_BACKEND_ERROR
+    EVENT_NO_PORTS
 
 # settings_t.eject_errors: which statuses of a backend count as failures; see model.config.
 cdef enum:
@@ -145,6 +154,9 @@ cdef enum:
     LETTER_DRAIN      # and close what is idle
     LETTER_STOP
     LETTER_PAUSE
+    # From one worker to another:
+    LETTER_ROOM       # close an idle connection, or hand it over; value: slot, or -1; role: who asks
+    LETTER_TAKE       # an idle connection; value: descriptor; role: slot of its backend
 
 # letter_t.role of LETTER_LISTEN, on top of the role: each client begins with a PROXY header.
 cdef enum:
@@ -169,6 +181,7 @@ cdef enum:
     X_REQUEST_LOST = 16384   # the backend stopped reading; its response may still come
     X_CONTINUED = 32768      # an interim response went to the client
     X_CUT = 65536            # its response has broken off; the client gets what there is of it
+    X_WANTING = 131072       # in the worker's list of those that wait for room
 
 cdef enum:
     TRIES_MAX = 2
@@ -244,6 +257,9 @@ cdef struct backend_t:
     uint64_t connects
     uint64_t failures
     uint64_t failed_in_a_row
+    uint64_t open            # connections, see places.pxd
+    uint64_t wanted          # set of workers that wait for one
+    uint32_t conns_max       # that may be open; 0 = no limit
     uint64_t bytes_in
     uint64_t bytes_out
     char host_line[80]           # for requests that bring no Host
@@ -319,6 +335,7 @@ cdef struct exchange_t:
     uint32_t index
     uint32_t generation
     exchange_t* ready_next
+    exchange_t* want_next
     connection_t* client
     connection_t* upstream
     backend_t* backend
@@ -430,6 +447,7 @@ cdef struct settings_t:
     uint64_t body_bytes          # of a request; 0 = no limit
     uint64_t buffer_bytes        # of one worker; 0 = no limit
     uint32_t queue_depth
+    uint32_t idle_max            # idle connections to one backend in one worker
     uint32_t access_on
     uint32_t eject_errors
     uint32_t workers
@@ -454,6 +472,7 @@ cdef struct worker_t:
     void* balancer               # balancer_t, SHARED
     void* retry_budget           # retry_budget_t, SHARED
     backend_t*** backends        # chunks of pointers by slot, SHARED
+    worker_t** peers             # all workers, by id; SHARED
     uint64_t* clients_total      # SHARED by all workers
     slab_t connections
     slab_t exchanges
@@ -466,6 +485,7 @@ cdef struct worker_t:
     uint32_t batching            # they are many, and there is a ring
     exchange_t* ready_head
     exchange_t* ready_tail
+    exchange_t* wanting          # that wait for a place or a descriptor
     idle_list_t* idle            # by slot
     uint32_t idle_cap
     buffer_t* buffers[BUFFER_CLASSES]

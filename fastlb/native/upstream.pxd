@@ -12,7 +12,10 @@ cdef connection_t* upstream_take(worker_t* worker, backend_t* backend, bint chec
 cdef void upstream_give(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void upstream_forget(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void upstream_purge(worker_t* worker, bint everything) noexcept nogil
+cdef void upstream_make_room(worker_t* worker, int slot, unsigned int asker) noexcept nogil
+cdef void upstream_adopt(worker_t* worker, int fd, unsigned int slot) noexcept nogil
 cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* error) noexcept nogil
 cdef int upstream_connected(connection_t* conn) noexcept nogil
 cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* client) noexcept nogil
 cdef bint is_local_fault(int error) noexcept nogil
+cdef bint is_out_of_files(int error) noexcept nogil

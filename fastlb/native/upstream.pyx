@@ -1,28 +1,28 @@
 """See upstream.pxd."""
 
-from libc.errno cimport EADDRNOTAVAIL, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport uint8_t, uint32_t
+from libc.errno cimport EADDRNOTAVAIL, EBUSY, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset
 
 from fastlb.native.connection cimport (
-    connection_discard, connection_error, connection_open, connection_quiet, connection_send,
+    connection_detach, connection_discard, connection_error, connection_open, connection_quiet,
+    connection_send,
 )
 from fastlb.native.linux cimport (
     AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, iovec, sockaddr, socket, socklen_t,
 )
+from fastlb.native.mailbox cimport mailbox_post, wake
 from fastlb.native.peer cimport peer_ends
+from fastlb.native.places cimport place_give, place_take
 from fastlb.native.proxy_protocol cimport PROXY_WRITTEN_MAX_BYTES, proxy_write
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     BACKENDS_CHUNK, CONN_BROKEN, CONN_CONNECTING, CONN_IDLE, CONN_NODELAY, CONN_READABLE, CONN_REUSED,
-    CONN_TCP, ROLE_UPSTREAM, STEP_FAILED, TIMER_CONNECT, TIMER_POOL, backend_t, connection_t,
-    counter_add_shared, ends_t, flag_read, idle_list_t, worker_t,
+    CONN_TCP, LETTER_TAKE, ROLE_UPSTREAM, STEP_FAILED, TIMER_CONNECT, TIMER_POOL, backend_t,
+    connection_t, counter_add_shared, counter_read, ends_t, flag_read, idle_list_t, set_first, set_read,
+    set_remove, worker_t,
 )
-
-cdef enum:
-    IDLE_MAX = 512               # idle connections to one backend in one worker
-
 
 cdef backend_t* backend_at(worker_t* worker, unsigned int slot) noexcept nogil:
     """The backend of a slot that was published."""
@@ -72,12 +72,28 @@ cdef void upstream_give(worker_t* worker, connection_t* conn) noexcept nogil:
     """Keep a connection whose exchange ended well. Closed instead if it has anything to say."""
     cdef idle_list_t* idle = idle_of(worker, conn.backend.slot)
     conn.exchange = NULL
-    if idle == NULL or idle.count >= IDLE_MAX or not flag_read(&conn.backend.eligible) or worker.closing \
-            or flag_read(&conn.backend.proxy_version) \
+    if not is_kept(worker, conn, idle) \
             or conn.inbox != NULL or conn.outbox != NULL \
             or (conn.flags & CONN_READABLE and not connection_quiet(conn)):
         connection_discard(worker, conn)
-        return
+    elif set_read(&conn.backend.wanted) == 0 or not hand_over(worker, conn):
+        idle_push(worker, idle, conn)
+
+
+cdef inline bint is_kept(worker_t* worker, connection_t* conn, idle_list_t* idle) noexcept nogil:
+    """True if there is a use for an idle connection to its backend. `idle` may be NULL."""
+    return idle != NULL and idle.count < worker.settings.idle_max and not worker.closing \
+        and flag_read(&conn.backend.eligible) and not flag_read(&conn.backend.proxy_version) \
+        and not is_crowded(conn.backend)
+
+
+cdef inline bint is_crowded(backend_t* backend) noexcept nogil:
+    """True if it has more connections than it may have: the limit was lowered."""
+    cdef uint32_t limit = flag_read(&backend.conns_max)
+    return limit != 0 and counter_read(&backend.open) > limit
+
+
+cdef void idle_push(worker_t* worker, idle_list_t* idle, connection_t* conn) noexcept nogil:
     conn.flags |= CONN_IDLE
     conn.idle_prev = NULL
     conn.idle_next = idle.head
@@ -104,39 +120,130 @@ cdef void upstream_forget(worker_t* worker, connection_t* conn) noexcept nogil:
 
 
 cdef void upstream_purge(worker_t* worker, bint everything) noexcept nogil:
-    """Close idle connections: all of them, or those to backends that left the plan."""
+    """Close idle connections: all of them, or those to backends that left the plan or have too many."""
     cdef uint32_t slot
     cdef connection_t* conn
     for slot in range(worker.idle_cap):
         while worker.idle[slot].head != NULL:
             conn = worker.idle[slot].head
-            if not everything and flag_read(&conn.backend.eligible):
+            if not everything and flag_read(&conn.backend.eligible) and not is_crowded(conn.backend):
                 break
             upstream_forget(worker, conn)
             connection_discard(worker, conn)
 
 
+# ---- room: places at a backend (see places.pxd), and descriptors -------------------------------
+
+cdef bint hand_over(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Give an idle connection that is in no pool to a worker that waits for one. False if none does."""
+    cdef backend_t* backend = conn.backend
+    cdef uint64_t others
+    cdef uint32_t to
+    cdef int fd
+    while True:
+        others = set_read(&backend.wanted) & ~(<uint64_t> 1 << worker.id)
+        if others == 0:
+            return False
+        to = set_first(others, worker.id)
+        if set_remove(&backend.wanted, to):
+            break
+    fd = connection_detach(worker, conn)
+    if not mailbox_post(worker.peers[to], LETTER_TAKE, fd, backend.slot):
+        close(fd)                                    # its box is full, and it will ask again
+        place_give(worker, backend)
+        wake(worker.settings.wake_fds[to])
+    return True
+
+
+cdef void upstream_adopt(worker_t* worker, int fd, unsigned int slot) noexcept nogil:
+    """Another worker has handed over an idle connection."""
+    cdef backend_t* backend = backend_at(worker, slot)
+    cdef idle_list_t* idle = idle_of(worker, slot)
+    cdef connection_t* conn = connection_open(worker, fd, ROLE_UPSTREAM)
+    if conn == NULL:
+        close(fd)
+        place_give(worker, backend)
+        return
+    conn.backend = backend
+    conn.flags = CONN_TCP if backend.family != AF_UNIX else CONN_NODELAY
+    if is_kept(worker, conn, idle):
+        idle_push(worker, idle, conn)
+    else:
+        connection_discard(worker, conn)
+
+
+cdef void upstream_make_room(worker_t* worker, int slot, unsigned int asker) noexcept nogil:
+    """Another worker waits for a connection to the backend of `slot`, or for a descriptor if it is -1."""
+    cdef backend_t* backend
+    cdef connection_t* conn
+    if slot < 0:
+        if spare(worker):
+            wake(worker.settings.wake_fds[asker])
+        return
+    backend = backend_at(worker, <uint32_t> slot)
+    while <uint32_t> slot < worker.idle_cap and worker.idle[slot].head != NULL:
+        conn = worker.idle[slot].head
+        upstream_forget(worker, conn)
+        if not hand_over(worker, conn):
+            idle_push(worker, &worker.idle[slot], conn)
+            break
+    if counter_read(&backend.open) < flag_read(&backend.conns_max):
+        wake(worker.settings.wake_fds[asker])        # a place was given up before it was asked for
+
+
+cdef bint spare(worker_t* worker) noexcept nogil:
+    """Close the connection of this worker that is idle for longest. False if there is none."""
+    cdef connection_t* conn = worker.timers[TIMER_POOL].head
+    if conn == NULL:
+        return False
+    upstream_forget(worker, conn)
+    connection_discard(worker, conn)
+    return True
+
+
+cdef bint make_place(worker_t* worker, backend_t* backend) noexcept nogil:
+    """Take a place, if need be that of an idle connection of this worker. False if there is none."""
+    cdef connection_t* conn
+    while not place_take(backend):
+        if backend.slot >= worker.idle_cap or worker.idle[backend.slot].head == NULL:
+            return False
+        conn = worker.idle[backend.slot].head
+        upstream_forget(worker, conn)
+        connection_discard(worker, conn)
+    return True
+
+
 cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* error) noexcept nogil:
-    """Begin to connect. NULL with the reason in `error` if that failed at once.
+    """Begin to connect. NULL with the reason in `error` if that failed at once; EBUSY: the backend has
+    as many connections as it may have, and none of them is idle in this worker.
 
     The connection is open already (usual on loopback and UNIX sockets) or has CONN_CONNECTING and
     an armed time-out.
     """
     cdef connection_t* conn
-    cdef int fd = socket(backend.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    cdef int outcome
-    if fd < 0:
+    cdef int fd, outcome
+    if not make_place(worker, backend):
+        error[0] = EBUSY
+        return NULL
+    fd = socket(backend.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    error[0] = errno
+    if fd < 0 and is_out_of_files(error[0]) and spare(worker):
+        fd = socket(backend.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         error[0] = errno
+    if fd < 0:
+        place_give(worker, backend)
         return NULL
     outcome = connect(fd, <sockaddr*> &backend.address, <socklen_t> backend.address_len)
     if outcome != 0 and errno != EINPROGRESS:
         error[0] = errno
         close(fd)
+        place_give(worker, backend)
         return NULL
     conn = connection_open(worker, fd, ROLE_UPSTREAM)
     if conn == NULL:
         error[0] = ENOMEM
         close(fd)
+        place_give(worker, backend)
         return NULL
     conn.backend = backend
     conn.flags = CONN_TCP if backend.family != AF_UNIX else CONN_NODELAY
@@ -172,4 +279,9 @@ cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* c
 
 cdef bint is_local_fault(int error) noexcept nogil:
     """True for what this machine lacks; it never counts against a backend."""
-    return error in (EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL)
+    return error in (EBUSY, EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL)
+
+
+cdef bint is_out_of_files(int error) noexcept nogil:
+    """True for what closing an idle connection helps against."""
+    return error in (EMFILE, ENFILE)

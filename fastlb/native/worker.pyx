@@ -35,13 +35,13 @@ from fastlb.native.tcp_exchange cimport (
 from fastlb.native.timers cimport timer_arm, timer_cancel, timer_expired, timer_next_ns
 from fastlb.native.types cimport (
     BATCH_MAX, CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DEAF, LETTER_DRAIN, LETTER_END,
-    LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, PHASE_HEAD, ROLE_CUT, ROLE_FREE,
-    ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, ROLE_UPSTREAM,
-    SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CUT, TIMER_LINGER, TIMER_POOL, X_COUNTED, X_HTTP,
-    connection_t, event_t, exchange_t, flag_read, flag_write, letter_t, record_t, settings_t, uring_close,
-    uring_open, waiter_t, worker_t,
+    LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_ROOM, LETTER_STOP, LETTER_TAKE, PHASE_HEAD,
+    ROLE_CUT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT,
+    ROLE_UPSTREAM, SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CUT, TIMER_LINGER, TIMER_POOL,
+    X_COUNTED, X_HTTP, connection_t, event_t, exchange_t, flag_read, flag_write, letter_t, record_t,
+    settings_t, uring_close, uring_open, waiter_t, worker_t,
 )
-from fastlb.native.upstream cimport upstream_forget, upstream_purge
+from fastlb.native.upstream cimport upstream_adopt, upstream_forget, upstream_make_room, upstream_purge
 
 
 cdef extern from "<signal.h>" nogil:
@@ -91,8 +91,13 @@ cdef bint worker_init(worker_t* worker, unsigned int worker_id, settings_t* sett
 
 
 cdef void worker_close(worker_t* worker) noexcept nogil:
-    """After its thread has ended: give the descriptors back. Counters and rings stay readable."""
+    """After all threads have ended: give the descriptors back, those on their way too. Counters and rings
+    stay readable."""
+    cdef letter_t letter
     cdef uint32_t i
+    while mailbox_take(worker, &letter):
+        if letter.kind == LETTER_LISTEN or letter.kind == LETTER_TAKE:
+            close(letter.value)
     for i in range(worker.pipe_count):
         close(worker.pipes[i].r)
         close(worker.pipes[i].w)
@@ -162,6 +167,7 @@ cdef void dispatch(worker_t* worker, uint64_t handle, uint32_t events) noexcept 
         wake_seen(worker.wake_fd)
         read_letters(worker)
         take_grants(worker)
+        take_room(worker)
         return
     conn = <connection_t*> slab_at(&worker.connections, <uint32_t> handle)
     if conn.generation != <uint32_t> (handle >> 32):
@@ -254,6 +260,20 @@ cdef void take_grants(worker_t* worker) noexcept nogil:
         waiter = balancer_granted(<balancer_t*> worker.balancer, worker.id)
 
 
+cdef void take_room(worker_t* worker) noexcept nogil:
+    """Exchanges that wait for a connection try again, once each: none of them ends another."""
+    cdef exchange_t* left = worker.wanting
+    cdef exchange_t* exchange
+    worker.wanting = NULL
+    while left != NULL:
+        exchange = left
+        left = exchange.want_next
+        if exchange.flags & X_HTTP:
+            http_granted(worker, exchange)
+        else:
+            tcp_granted(worker, exchange)
+
+
 # ---- letters --------------------------------------------------------------------------------
 
 cdef void read_letters(worker_t* worker) noexcept nogil:
@@ -279,6 +299,10 @@ cdef void letter_obey(worker_t* worker, const letter_t* letter) noexcept nogil:
         worker.stopping = True
     elif letter.kind == LETTER_PAUSE:
         stand_still(worker)
+    elif letter.kind == LETTER_ROOM:
+        upstream_make_room(worker, letter.value, letter.role)
+    elif letter.kind == LETTER_TAKE:
+        upstream_adopt(worker, letter.value, letter.role)
 
 
 cdef void stand_still(worker_t* worker) noexcept nogil:

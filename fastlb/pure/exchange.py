@@ -147,6 +147,11 @@ class Exchange(ABC):
         self._dial = None
         backend = self.backend
         assert backend is not None
+        if error == errno.EADDRNOTAVAIL:  # no local port is left towards this backend
+            self.worker.accounts.event(EventKind.NO_PORTS, backend.slot, error)
+            if not self.try_another(free=True):
+                self._unavailable(503, "RC")
+            return
         if error in LOCAL_ERRNOS:
             self._unavailable(503, "RC")
             return
@@ -158,13 +163,14 @@ class Exchange(ABC):
         else:
             self._unavailable(502, "SC")
 
-    def try_another(self) -> bool:
-        """Give up on the backend, and pick another if there is one that was not tried."""
+    def try_another(self, *, free: bool = False) -> bool:
+        """Give up on the backend, and pick another if there is one that was not tried. `free`: nothing was
+        asked of the backend, so that costs no retry."""
         self.tried.append(self.slot)
         self.give_back()
         if len(self.tried) >= TRIES_MAX or not self.worker.balancer.could_serve(self.tried):
             return False
-        if not self.worker.retry_allowed():
+        if not free and not self.worker.retry_allowed():
             return False
         self.worker.accounts.retries += 1
         self.pick()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fastlb.model.address import Address
+from fastlb.model.limits import IDLE_MAX
 from fastlb.model.proxied import Ends, ProxyProtocol
 from fastlb.pure.buffers import Buffers
 from fastlb.pure.connection import Connection, reset_socket, unacknowledged_bytes
@@ -21,9 +22,13 @@ from fastlb.pure.proxy_protocol import write_header
 from fastlb.pure.timers import Deadline
 
 # Faults of this machine, which say nothing about the backend.
-LOCAL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+LOCAL_ERRNOS = frozenset({errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 # What is read at once from a connection that was reset.
 _SALVAGE_BYTES = 65_536
+# Between two looks for a place among the connections of a backend, while none of them is idle.
+_ROOM_RETRY_S = 0.02
+# So many turns of the loop may pass before a connection that was closed has given its descriptor back.
+_CLOSE_TURNS = 3
 
 
 class Backend:
@@ -34,6 +39,7 @@ class Backend:
         "bytes_in",
         "bytes_out",
         "connects",
+        "conns_max",
         "failed_in_a_row",
         "failures",
         "family",
@@ -44,6 +50,7 @@ class Backend:
         "label",
         "loop",
         "picked",
+        "places",
         "pooling",
         "proxy_version",
         "removed",
@@ -67,6 +74,8 @@ class Backend:
         self.pooling = True  # False while no plan names it
         self.removed = False
         self.proxy_version = 0  # of the header that its connections begin with; 0: none
+        self.places: set[object] = set()  # one for each connection, those being opened included
+        self.conns_max = 0  # of them; 0 = no limit
         self.picked = 0
         self.connects = 0
         self.failures = 0
@@ -92,7 +101,8 @@ class Backend:
     def put(self, connection: "UpstreamConnection") -> None:
         """Keep a connection for the next exchange, or close it if the backend is on its way out."""
         connection.user = None
-        if not self.pooling or self.proxy_version:
+        crowded = 0 < self.conns_max < len(self.places)  # the limit was lowered
+        if not self.pooling or self.proxy_version or crowded or len(self.idle) >= IDLE_MAX:
             connection.close()
             return
         connection.resume()
@@ -101,6 +111,24 @@ class Backend:
         self.idle.append(connection)
         if len(self.idle) == 1:
             self.idle_deadline.set(self.idle_s)
+
+    @property
+    def full(self) -> bool:
+        """True if it has as many connections as it may have."""
+        return 0 < self.conns_max <= len(self.places)
+
+    def limit(self, conns_max: int) -> None:
+        """Let it have so many connections, and close idle ones above that."""
+        self.conns_max = conns_max
+        for _ in range(len(self.places) - conns_max if conns_max else 0):
+            self.close_oldest()
+
+    def close_oldest(self) -> bool:
+        """Close the connection that is idle for longest. False if there is none."""
+        if self.idle:
+            self.idle.pop(0).close()
+            return True
+        return False
 
     def close_idle(self) -> None:
         """Close every idle connection now."""
@@ -150,14 +178,33 @@ class Roster:
         self.connections: set[UpstreamConnection] = set()
         self.dials: set[asyncio.Task[None]] = set()
 
+    def close_oldest(self) -> bool:
+        """Close the connection to any backend that is idle for longest. False if there is none. O(n)."""
+        idle = [connection for connection in self.connections if connection in connection.backend.idle]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda connection: connection.idle_since_s)
+        return oldest.backend.close_oldest()
+
 
 class UpstreamConnection(Connection):
     """One connection to a backend: working for one exchange, or idle in the pool."""
 
-    __slots__ = ("_early", "_error", "_is_new", "_roster", "backend", "idle_since_s", "reused", "user")
+    __slots__ = (
+        "_early",
+        "_error",
+        "_is_new",
+        "_place",
+        "_roster",
+        "backend",
+        "idle_since_s",
+        "reused",
+        "user",
+    )
 
-    def __init__(self, sock: socket.socket, backend: Backend, roster: Roster) -> None:
+    def __init__(self, sock: socket.socket, backend: Backend, roster: Roster, place: object) -> None:
         super().__init__(sock)
+        self._place = place
         self.backend = backend
         self.user: UpstreamUser | None = None
         self.reused = False
@@ -234,6 +281,7 @@ class UpstreamConnection(Connection):
         if exc is not None and self.user is not None and not self.eof:
             self._salvage()
         self.lost = True
+        self.backend.places.discard(self._place)
         self._roster.connections.discard(self)
         self._roster.buffers.let_go(self)
         if self in self.backend.idle:
@@ -274,7 +322,17 @@ class UpstreamConnection(Connection):
 class Dial:
     """One connect under way. Calls exactly one of `opened` and `failed`, or neither once cancelled."""
 
-    __slots__ = ("_backend", "_cancelled", "_failed", "_loop", "_opened", "_roster", "_task", "_timer")
+    __slots__ = (
+        "_backend",
+        "_cancelled",
+        "_failed",
+        "_loop",
+        "_opened",
+        "_placed",
+        "_roster",
+        "_task",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -292,6 +350,7 @@ class Dial:
         self._failed = failed
         self._roster = roster
         self._cancelled = False
+        self._placed = False  # among the connections of the backend
         self._task = loop.create_task(self._run())
         roster.dials.add(self._task)
         self._task.add_done_callback(roster.dials.discard)
@@ -308,7 +367,7 @@ class Dial:
         try:
             connection = await self._connect()
         except asyncio.CancelledError:
-            error = errno.ETIMEDOUT
+            error = errno.ETIMEDOUT if self._placed else errno.EBUSY
         except OSError as failure:
             error = failure.errno or errno.ECONNREFUSED
         self._timer.cancel()
@@ -321,15 +380,40 @@ class Dial:
             self._opened(connection)
 
     async def _connect(self) -> UpstreamConnection:
+        """Take a place among the connections of the backend, which goes with the connection, and connect."""
         backend = self._backend
-        sock = socket.socket(backend.family, socket.SOCK_STREAM)
+        while backend.full:  # noqa: ASYNC110 - any connection may end it
+            # A unit of the backend is held, so another connection is idle, or about to close.
+            await asyncio.sleep(0 if backend.close_oldest() else _ROOM_RETRY_S)
+        backend.places.add(self)
+        self._placed = True
+        try:
+            return await self._open()
+        except BaseException:
+            backend.places.discard(self)
+            raise
+
+    async def _socket(self) -> socket.socket:
+        """A socket, if need be with the descriptor of the connection that is idle for longest."""
+        for _ in range(_CLOSE_TURNS):
+            try:
+                return socket.socket(self._backend.family, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._roster.close_oldest():
+                    raise
+            await asyncio.sleep(0)  # the loop closes it in its next turn
+        return socket.socket(self._backend.family, socket.SOCK_STREAM)
+
+    async def _open(self) -> UpstreamConnection:
+        backend = self._backend
+        sock = await self._socket()
         try:
             sock.setblocking(False)
             await _connect_socket(self._loop, sock, backend.sockaddr)
         except BaseException:
             sock.close()
             raise
-        connection = UpstreamConnection(sock, backend, self._roster)
+        connection = UpstreamConnection(sock, backend, self._roster, self)
         try:
             if backend.family == socket.AF_UNIX:
                 await self._loop.create_unix_connection(lambda: connection, sock=sock)

@@ -110,14 +110,16 @@ class Worker:
 
     def publish(self, plan: Plan) -> None:
         """See Engine.publish."""
-        named = {entry.slot for entry in plan.entries}
+        named = {entry.slot: entry for entry in plan.entries}
         for slot in named:
             if slot not in self.backends:
                 raise ConfigError("plan.slot", slot, "that of a backend")
         self.plan = plan
         for slot, backend in self.backends.items():
             backend.pooling = slot in named
-            if not backend.pooling:
+            if slot in named:
+                backend.limit(named[slot].conns_max)
+            else:
                 backend.close_idle()
         self.balancer.publish(plan)
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from support.backend import OK, answering
+from fastlb.model.limits import IDLE_MAX
+from support.backend import OK, answering, gated
 from support.balance import PATIENT
 from support.waiting import PATIENCE_S, wait_until
 
@@ -107,3 +108,21 @@ def test_backend_that_ends_first_gets_a_fin(balance, backend):
 
     assert client.response().body == b"ok"
     wait_until(lambda: ends == ["fin"], f"FIN, not {ends}")
+
+
+def test_no_more_than_512_idle_connections_are_kept_to_one_backend(balance, backend):
+    """A burst leaves as many connections as it had requests; in both engines as many of them stay."""
+    gate = threading.Event()
+    started = backend(gated(gate))
+    running = balance(started, timeouts=replace(PATIENT, upstream_idle_s=600.0))
+    clients = [running.connect() for _ in range(IDLE_MAX + 8)]
+    for client in clients:
+        client.send(GET)
+    running.wait_in_flight(len(clients))
+    gate.set()
+    for client in clients:
+        client.response()
+    running.wait_idle()
+    wait_until(lambda: sum(link.sock.fileno() != -1 for link in started.links) == IDLE_MAX, "those that stay")
+
+    assert len(started.links) == IDLE_MAX + 8

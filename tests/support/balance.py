@@ -32,9 +32,14 @@ PATIENT = TimeoutConfig(
 )
 
 
-def listen_socket(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
-    """A listening socket as the supervisor makes it: non-blocking, port chosen by the kernel."""
+def listen_socket(family: socket.AddressFamily = socket.AF_INET, *, spread: bool = False) -> socket.socket:
+    """A listening socket as the supervisor makes it: non-blocking, port chosen by the kernel.
+
+    `spread`: each worker has an accept queue of its own, and the kernel spreads clients over them.
+    """
     sock = socket.socket(family)
+    if spread:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
     sock.listen(4096)
     sock.setblocking(False)
@@ -98,7 +103,12 @@ class Balance:
         self.plan = Plan(
             pick=pick,
             entries=tuple(
-                PlanEntry(slot, weights[i] if weights else 1, max_conns[i] if max_conns else 0)
+                PlanEntry(
+                    slot,
+                    weights[i] if weights else 1,
+                    max_conns=max_conns[i] if max_conns else 0,
+                    conns_max=max_conns[i] if max_conns else 0,
+                )
                 for i, slot in enumerate(self.slots)
             ),
             table=() if pick is Pick.LEAST_LOADED else tuple(self.slots),
@@ -116,9 +126,10 @@ class Balance:
         proxied: bool = False,
         family: socket.AddressFamily = socket.AF_INET,
         send_buffer_bytes: int = 0,
+        spread: bool = False,
     ) -> int:
         """Open one more listener and return its port. Its connections have a send buffer of that size."""
-        with listen_socket(family) as sock:
+        with listen_socket(family, spread=spread) as sock:
             if send_buffer_bytes:  # what accept() returns has it too, on Linux
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
             self._loop.call(lambda: self.engine.open_listener(sock, mode, proxied))

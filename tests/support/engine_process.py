@@ -60,7 +60,9 @@ class Host:
 
     def publish(self, slots: list[int]) -> None:
         """Use these backends from now on."""
-        entries = tuple(PlanEntry(slot, self._random.randrange(1, 5), MAX_CONNS) for slot in slots)
+        entries = tuple(
+            PlanEntry(slot, self._random.randrange(1, 5), MAX_CONNS, conns_max=MAX_CONNS) for slot in slots
+        )
         self.engine.publish(Plan(entries=entries))
 
     def answer(self, question: str):

@@ -2,10 +2,14 @@
 
 import errno
 import os
+import random
 import resource
 import selectors
 import socket
+import sys
 import time
+from collections import Counter
+from contextlib import closing
 
 import pytest
 
@@ -23,6 +27,9 @@ BUSY_MAX = 0.15
 BURST = 10_000
 BURST_DESCRIPTORS = BURST + 500
 BURST_S = 25
+MANY_BACKENDS = 100
+FEW_FILES = 300
+REQUESTS = 1000
 # At most so many descriptors are opened on first use and kept.
 OPENED_ONCE = 20
 
@@ -84,6 +91,24 @@ def test_accepting_pauses_without_descriptors_and_goes_on_with_them(backend, fas
     assert not running.logged("backend down")
     for client in (*crowd, served):
         client.close()
+
+
+def test_idle_connections_leave_descriptors_to_requests(backend, fastlb):
+    """Each of 4 workers keeps a connection to each of 100 backends, and all together may have 300 files."""
+    started = [backend(answering(OK)) for _ in range(MANY_BACKENDS)]
+    shell = ("bash", "-c", f'ulimit -n {FEW_FILES}; exec "$0" "$@"', sys.executable)
+    flags = ("--workers", "4", "--no-check", "--policy", "round_robin", "--upstream-idle-timeout", "1m")
+    running = fastlb(*(one.label for one in started), flags=flags, python=shell)
+    with closing(connected(running.port)) as first:
+        assert ask(first) == 200  # so every worker has its own accept queue by now
+    clients = [connected(running.port) for _ in range(32)]
+    draw = random.Random(1)
+    statuses = Counter(ask(draw.choice(clients)) for _ in range(REQUESTS))
+    for client in clients:
+        client.close()
+    print(f"{FEW_FILES} files, {MANY_BACKENDS} backends, {REQUESTS} requests: {dict(statuses)}")  # noqa: T201
+
+    assert statuses == {200: REQUESTS}
 
 
 class Burst:

@@ -267,6 +267,18 @@ def test_memory_that_is_used_up_is_said_once():
     assert "limit_bytes=67108864" in line
 
 
+def test_want_of_local_ports_is_said_once():
+    """Every request to that backend finds none, for a minute."""
+
+    async def look(supervisor):
+        supervisor.engine.events = [Event(EventKind.NO_PORTS, 0, errno.EADDRNOTAVAIL)] * 1000
+        supervisor.engine.wake()
+        await until(lambda: not supervisor.engine.events)
+
+    (line,) = run(look).about("no local port left to connect from")
+    assert "backend=b0" in line
+
+
 def test_the_connection_limit_is_named_as_the_reason_of_a_pause():
     """No errno: nothing failed, it is full."""
 
