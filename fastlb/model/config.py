@@ -229,7 +229,8 @@ class TimeoutConfig:
         accept to the end of a PROXY header.
     `idle_s`: HTTP client that sends nothing before its first request or in the middle of a body;
         TCP session in which nothing moves.
-    `keepalive_s`: HTTP client that sends nothing between two requests; None = as `idle_s`.
+    `keepalive_s`: HTTP client that sends nothing between two requests; above the 60 s for
+        which the load balancers of large clouds keep an idle connection, so that they leave first.
     `response_s`: from the request's end to the first byte of the response (504); None = for ever.
     `send_s`: HTTP client that takes nothing of a response; it is looked at four times in it, so it
         may get a quarter more.
@@ -244,7 +245,7 @@ class TimeoutConfig:
     connect_s: float = 3.0
     header_s: float = 10.0
     idle_s: float = 60.0
-    keepalive_s: float | None = None
+    keepalive_s: float = 75.0
     response_s: float | None = None
     send_s: float = 60.0
     tunnel_s: float = 3600.0
@@ -255,26 +256,13 @@ class TimeoutConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "connect_s",
-            "header_s",
-            "idle_s",
-            "send_s",
-            "tunnel_s",
-            "fin_s",
-            "upstream_idle_s",
-            "queue_s",
+            *("connect_s", "header_s", "idle_s", "keepalive_s", "response_s", "send_s", "tunnel_s"),
+            *("fin_s", "upstream_idle_s", "queue_s"),
         ):
-            _check(f"timeouts.{name}", getattr(self, name), 0.001, 604_800, " seconds")
-        for name in ("keepalive_s", "response_s"):
             value = getattr(self, name)
             if value is not None:
                 _check(f"timeouts.{name}", value, 0.001, 604_800, " seconds")
         _check("timeouts.drain_s", self.drain_s, 0, 604_800, " seconds")
-
-    @property
-    def between_requests_s(self) -> float:
-        """How long an idle HTTP client is kept between two requests."""
-        return self.idle_s if self.keepalive_s is None else self.keepalive_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,7 +150,7 @@ cdef class NativeEngine:
             (TIMER_CONNECT, timeouts.connect_s),
             (TIMER_HEADER, timeouts.header_s),
             (TIMER_IDLE, timeouts.idle_s),
-            (TIMER_KEEPALIVE, timeouts.between_requests_s),
+            (TIMER_KEEPALIVE, timeouts.keepalive_s),
             (TIMER_RESPONSE, timeouts.response_s or 0),
             (TIMER_TUNNEL, timeouts.tunnel_s),
             (TIMER_FIN, timeouts.fin_s),

@@ -1,7 +1,7 @@
 """See exchange.pxd."""
 
 from libc.errno cimport EADDRNOTAVAIL, EBUSY, ETIMEDOUT
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastlb.native.accounting cimport account_event, account_exchange, account_failure
@@ -170,7 +170,7 @@ cdef dispatch_t exchange_granted(worker_t* worker, exchange_t* exchange) noexcep
         return exchange_reach_again(worker, exchange)
     exchange.flags &= ~X_WAITING
     timer_cancel(worker, exchange.client)
-    exchange.record.queue_us = <int32_t> ((worker.now_ns - exchange.queued_ns) // 1000)
+    exchange.record.queue_us = <int64_t> ((worker.now_ns - exchange.queued_ns) // 1000)
     count_in(worker, exchange, exchange.waiter.slot, exchange.waiter.in_flight)
     outcome = exchange_connect(worker, exchange)
     if outcome == DISPATCH_NONE and may_try_another(exchange):
@@ -183,7 +183,7 @@ cdef void exchange_unqueue(worker_t* worker, exchange_t* exchange) noexcept nogi
     if not exchange.flags & X_WAITING:
         return
     exchange.flags &= ~X_WAITING
-    exchange.record.queue_us = <int32_t> ((worker.now_ns - exchange.queued_ns) // 1000)
+    exchange.record.queue_us = <int64_t> ((worker.now_ns - exchange.queued_ns) // 1000)
     if not balancer_unwait(<balancer_t*> worker.balancer, &exchange.waiter):
         give_unit(worker, exchange.waiter.slot)
 
@@ -228,7 +228,7 @@ cdef dispatch_t connected(worker_t* worker, exchange_t* exchange) noexcept nogil
     exchange.phase = PHASE_HEAD
     if not exchange.upstream.flags & CONN_REUSED:
         timer_cancel(worker, exchange.upstream)
-        exchange.record.connect_us = <int32_t> ((worker.now_ns - exchange.connect_ns) // 1000)
+        exchange.record.connect_us = <int64_t> ((worker.now_ns - exchange.connect_ns) // 1000)
         if not exchange.flags & X_HTTP:
             counter_clear_shared(&exchange.backend.failed_in_a_row)
     return DISPATCH_READY

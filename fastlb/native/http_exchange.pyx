@@ -1,7 +1,7 @@
 """See http_exchange.pxd. Functions that may end the exchange or its connections are called last."""
 
 from libc.errno cimport EMSGSIZE, ENOMEM, ETIMEDOUT
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastlb.native.accounting cimport account_failure, account_progress, account_status
@@ -502,7 +502,7 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
     if head_keeps_alive(head) and framing != FRAME_CLOSE:
         exchange.flags |= X_KEEP_UPSTREAM
     exchange.record.status = head.status
-    exchange.record.first_byte_us = <int32_t> ((worker.now_ns - exchange.picked_ns) // 1000)
+    exchange.record.first_byte_us = <int64_t> ((worker.now_ns - exchange.picked_ns) // 1000)
     exchange.phase = PHASE_DATA
     exchange.flags |= X_ANSWERED
     account_status(worker, exchange, head.status)
@@ -598,7 +598,7 @@ cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found
         response_invalid(worker, exchange)
         return
     exchange.record.status = 101
-    exchange.record.first_byte_us = <int32_t> ((worker.now_ns - exchange.picked_ns) // 1000)
+    exchange.record.first_byte_us = <int64_t> ((worker.now_ns - exchange.picked_ns) // 1000)
     exchange.record.bytes_in += exchange.request.taken_bytes
     exchange.phase = PHASE_DATA
     exchange.flags |= X_ANSWERED | X_TUNNEL

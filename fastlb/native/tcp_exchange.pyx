@@ -1,7 +1,7 @@
 """See tcp_exchange.pxd."""
 
 from libc.errno cimport ENOMEM, ETIMEDOUT
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 from fastlb.native.accounting cimport account_progress
 from fastlb.native.connection cimport (
@@ -101,7 +101,7 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         broken(worker, exchange, &exchange.response)
         return
     if exchange.record.first_byte_us < 0 and exchange.response.moved_bytes:
-        exchange.record.first_byte_us = <int32_t> ((worker.now_ns - exchange.picked_ns) // 1000)
+        exchange.record.first_byte_us = <int64_t> ((worker.now_ns - exchange.picked_ns) // 1000)
     if exchange.request.shut and exchange.response.shut:
         finish(worker, exchange)
         return

@@ -2,6 +2,9 @@
 
 Every member of a class waits equally long, so a list is always in the order of its deadlines and
 no operation costs more than a few pointer writes. A connection waits for one time-out at a time.
+
+A process may stand still (SIGSTOP, a machine that sleeps, a turn that takes long), and what came
+meanwhile lies in the sockets. So a time-out is believed only after a poll that began behind it.
 """
 
 from libc.stdint cimport uint64_t
@@ -46,13 +49,13 @@ cdef inline void timer_arm(worker_t* worker, connection_t* conn, int timer_class
 
 
 cdef inline connection_t* timer_expired(worker_t* worker) noexcept nogil:
-    """A connection whose time is over, still armed, so that the caller sees for what; NULL if
-    there is none. The caller must cancel or arm it anew."""
+    """A connection whose time was over when epoll was last asked and had nothing of it, still armed,
+    so that the caller sees for what; NULL if there is none. The caller must cancel or arm it anew."""
     cdef int timer_class
     cdef connection_t* conn
     for timer_class in range(1, TIMER_CLASSES):
         conn = worker.timers[timer_class].head
-        if conn != NULL and conn.deadline_ns <= worker.now_ns:
+        if conn != NULL and conn.deadline_ns <= worker.heard_ns:
             return conn
     return NULL
 

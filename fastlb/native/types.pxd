@@ -4,7 +4,7 @@ A worker is one thread with one epoll loop. Everything below that is not marked 
 to one worker, and no other thread reads or writes it while the worker runs.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastlb.native.field_names cimport names_t
 from fastlb.native.linux cimport iovec, sock_filter, sockaddr_storage, socklen_t
@@ -272,9 +272,9 @@ cdef struct record_t:
     uint64_t bytes_out
     int32_t slot             # the last backend tried
     int32_t slot_before      # the one tried before it, -1 if none
-    int32_t queue_us
-    int32_t connect_us
-    int32_t first_byte_us
+    int64_t queue_us
+    int64_t connect_us
+    int64_t first_byte_us
     uint64_t total_us
     uint32_t in_flight
     uint16_t status
@@ -482,6 +482,9 @@ cdef struct worker_t:
     uint64_t batch[BATCH_MAX]    # handles of connections to send for
     uint32_t batch_count
     uint32_t turn_events         # how many epoll reported this time
+    uint32_t full_turns          # polls in a row that had more to tell than one takes
+    uint64_t asked_ns            # when the first of them was made
+    uint64_t heard_ns            # all that had come by then is known
     uint32_t batching            # they are many, and there is a ring
     exchange_t* ready_head
     exchange_t* ready_tail

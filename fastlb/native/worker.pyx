@@ -133,7 +133,10 @@ cdef void worker_run(worker_t* worker) noexcept nogil:
     pthread_sigmask(SIG_BLOCK, &signals, NULL)
     worker.now_ns = clock_ns(CLOCK_MONOTONIC)
     while not worker.stopping:
+        if worker.full_turns == 0:
+            worker.asked_ns = worker.now_ns
         count = call_epoll_wait(worker.epfd, events, EVENTS_PER_TURN, wait_ms(worker))
+        hear(worker, count)
         worker.now_ns = clock_ns(CLOCK_MONOTONIC)
         worker.turn_events = <uint32_t> max(count, 0)
         worker.batching = worker.uring.fd >= 0 and worker.turn_events >= worker.settings.batch_events
@@ -147,6 +150,16 @@ cdef void worker_run(worker_t* worker) noexcept nogil:
     close_everything(worker)
 
 
+cdef inline void hear(worker_t* worker, int count) noexcept nogil:
+    """What had come when epoll was asked is known once it has nothing more to tell, or has told of
+    every connection: it keeps them in line, and who was told of goes to the end."""
+    if count == EVENTS_PER_TURN and worker.full_turns * EVENTS_PER_TURN <= worker.connections.live:
+        worker.full_turns += 1
+    elif count >= 0:
+        worker.full_turns = 0
+        worker.heard_ns = worker.asked_ns
+
+
 cdef int wait_ms(worker_t* worker) noexcept nogil:
     cdef uint64_t deadline
     if worker.ready_head != NULL or worker.batch_count:
@@ -154,7 +167,8 @@ cdef int wait_ms(worker_t* worker) noexcept nogil:
     deadline = timer_next_ns(worker)
     if deadline == 0:
         return -1
-    # What was over in the last turn has expired, so `deadline` lies ahead of its clock.
+    if deadline <= worker.now_ns:
+        return 0
     return <int> min((deadline - worker.now_ns) // 1_000_000 + 1, <uint64_t> 60_000)
 
 

@@ -4,7 +4,6 @@ The unit of the balancer's count belongs to the exchange. It is taken in `_take`
 in `give_back`, which every way out passes through.
 """
 
-import asyncio
 import errno
 import time
 from abc import ABC, abstractmethod
@@ -14,6 +13,7 @@ from fastlb.model.events import EventKind
 from fastlb.model.limits import TRIES_MAX
 from fastlb.model.proxied import Ends
 from fastlb.pure.accounting import Record
+from fastlb.pure.timers import Deadline
 from fastlb.pure.upstream import LOCAL_ERRNOS, Backend, Dial, UpstreamConnection
 from fastlb.pure.worker import Worker
 
@@ -27,7 +27,10 @@ class Exchange(ABC):
     the client when none can be had (`_unavailable`).
     """
 
-    __slots__ = ("_dial", "_queue_timer", "_ticket", "backend", "ended", "record", "slot", "tried", "worker")
+    __slots__ = (
+        *("_dial", "_queue_deadline", "_ticket"),
+        *("backend", "ended", "record", "slot", "tried", "worker"),
+    )
 
     def __init__(self, worker: Worker, record: Record) -> None:
         self.worker = worker
@@ -37,7 +40,7 @@ class Exchange(ABC):
         self.tried: list[int] = []
         self.ended = False
         self._ticket = 0
-        self._queue_timer: asyncio.TimerHandle | None = None
+        self._queue_deadline: Deadline | None = None
         self._dial: Dial | None = None
         worker.exchanges.add(self)
 
@@ -82,7 +85,8 @@ class Exchange(ABC):
             self._unavailable(503, "PQ")
         else:
             self.record.queued_ns = time.monotonic_ns()
-            self._queue_timer = self.worker.loop.call_later(self.worker.timeouts.queue_s, self._queue_expired)
+            self._queue_deadline = Deadline(self.worker.loop, self._queue_expired)
+            self._queue_deadline.set(self.worker.timeouts.queue_s)
             self._ticket = balancer.wait(self.tried, self._granted)
 
     def _granted(self, slot: int) -> None:
@@ -96,8 +100,8 @@ class Exchange(ABC):
     def _leave_queue(self) -> None:
         self.worker.balancer.leave(self._ticket)
         self._ticket = 0
-        assert self._queue_timer is not None
-        self._queue_timer.cancel()
+        assert self._queue_deadline is not None
+        self._queue_deadline.cancel()
         waited_ns = time.monotonic_ns() - self.record.queued_ns
         self.record.waited_ns = max(self.record.waited_ns, 0) + waited_ns
 

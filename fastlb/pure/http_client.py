@@ -107,7 +107,7 @@ class HttpClient(Requester):
             return
         self.resume()
         if not self._buffer:
-            waited_s = self._worker.timeouts.between_requests_s
+            waited_s = self._worker.timeouts.keepalive_s
             self.deadline.set(_LAST_REQUEST_S if self._worker.draining else waited_s)
 
     def _open_exchange(self) -> bool:

@@ -2,6 +2,10 @@
 
 Moving a deadline further away is the common case (every byte does it), so that only writes a
 number; the loop's timer finds out when it fires and waits for the rest.
+
+A process may stand still (SIGSTOP, a machine that sleeps, a turn that takes long), and what came
+meanwhile lies in the sockets. uvloop runs timers before it looks there. So a time-out is believed
+only when the loop has looked once more.
 """
 
 import asyncio
@@ -13,18 +17,21 @@ _LOOKS = 4
 _NEVER_S = float("inf")
 # uvloop's clock counts milliseconds, so a timer may fire a little before its time.
 _EARLY_S = 0.001
+# Long enough to be a later turn of the loop for uvloop's clock.
+_LOOK_S = 0.002
 
 
 class Deadline:
     """Calls `expire` once when the time set last has passed. Moving it away costs no timer call."""
 
-    __slots__ = ("_armed_s", "_at_s", "_expire", "_loop", "_timer")
+    __slots__ = ("_armed_s", "_at_s", "_doubted_s", "_expire", "_loop", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[], None]) -> None:
         self._loop = loop
         self._expire = expire
         self._at_s = _NEVER_S
         self._armed_s = _NEVER_S
+        self._doubted_s = _NEVER_S
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, delay_s: float) -> None:
@@ -64,6 +71,10 @@ class Deadline:
             return
         if self._at_s - self._loop.time() > _EARLY_S:
             self._arm(self._at_s)
+            return
+        if self._doubted_s != self._at_s:
+            self._doubted_s = self._at_s
+            self._arm(self._loop.time() + _LOOK_S)
             return
         self._at_s = _NEVER_S
         self._expire()

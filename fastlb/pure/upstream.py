@@ -325,13 +325,13 @@ class Dial:
     __slots__ = (
         "_backend",
         "_cancelled",
+        "_deadline",
         "_failed",
         "_loop",
         "_opened",
         "_placed",
         "_roster",
         "_task",
-        "_timer",
     )
 
     def __init__(
@@ -354,12 +354,16 @@ class Dial:
         self._task = loop.create_task(self._run())
         roster.dials.add(self._task)
         self._task.add_done_callback(roster.dials.discard)
-        self._timer = loop.call_later(timeout_s, self._task.cancel)
+        self._deadline = Deadline(loop, self._expired)
+        self._deadline.set(timeout_s)
 
     def cancel(self) -> None:
         """Give up without telling anybody."""
         self._cancelled = True
-        self._timer.cancel()
+        self._deadline.cancel()
+        self._task.cancel()
+
+    def _expired(self) -> None:
         self._task.cancel()
 
     async def _run(self) -> None:
@@ -370,7 +374,7 @@ class Dial:
             error = errno.ETIMEDOUT if self._placed else errno.EBUSY
         except OSError as failure:
             error = failure.errno or errno.ECONNREFUSED
-        self._timer.cancel()
+        self._deadline.cancel()
         if self._cancelled:
             if not error:
                 connection.abort()

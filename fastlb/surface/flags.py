@@ -224,12 +224,7 @@ FLAGS = (
         "From the first byte of a request to the end of its head; from accept to the end of a PROXY header.",
     ),
     _duration("--idle-timeout", "1m", "A client that sends nothing. Default in tcp mode: 1h."),
-    Flag(
-        name="--keepalive-timeout",
-        topic=Topic.TIMEOUTS,
-        metavar="DURATION",
-        help="An idle client between two requests. Default: the value of --idle-timeout.",
-    ),
+    _duration("--keepalive-timeout", "75s", "An idle client between two requests."),
     Flag(
         name="--response-timeout",
         topic=Topic.TIMEOUTS,

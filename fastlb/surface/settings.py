@@ -379,7 +379,7 @@ def _timeouts(typed: Typed, mode: Mode) -> TimeoutConfig:
         connect_s=_seconds(typed, "--connect-timeout"),
         header_s=_seconds(typed, "--header-timeout"),
         idle_s=idle_s,
-        keepalive_s=_seconds(typed, "--keepalive-timeout") if typed.has("--keepalive-timeout") else None,
+        keepalive_s=_seconds(typed, "--keepalive-timeout"),
         response_s=None if response == "off" else _seconds(typed, "--response-timeout"),
         send_s=_seconds(typed, "--send-timeout"),
         tunnel_s=_seconds(typed, "--tunnel-timeout"),

@@ -225,7 +225,7 @@ def test_idle_backend_connection_is_closed_after_its_time(balance, backend):
 
 def test_idle_client_is_closed_silently_after_its_time(balance, backend):
     """Nothing was asked, so nothing is answered and nothing is logged."""
-    running = balance(backend(answering(OK)), timeouts=replace(PATIENT, idle_s=0.2))
+    running = balance(backend(answering(OK)), timeouts=replace(PATIENT, idle_s=0.2, keepalive_s=0.2))
     asked, fresh = running.connect(), running.connect()
     ask(asked)
 

@@ -197,12 +197,6 @@ def test_off_turns_off():
     assert (config.limits.body_bytes, config.limits.retry_percent) == (0, None)
 
 
-def test_idle_client_is_kept_between_requests_as_long_as_before_the_first():
-    """One number is enough for most; who wants two gives the second."""
-    assert read({"--idle-timeout": "7s"}).timeouts.between_requests_s == 7
-    assert read({"--idle-timeout": "7s", "--keepalive-timeout": "3s"}).timeouts.between_requests_s == 3
-
-
 def test_no_check_disables_probes():
     """The switch has no value and means what it says."""
     assert read(switches=["--no-check"]).probe.enabled is False

@@ -41,6 +41,11 @@ def test_no_time_out_covers_a_whole_response():
     assert times.drain_s == 30.0
 
 
+def test_idle_client_is_kept_longer_than_a_cloud_s_load_balancer_keeps_it():
+    """Whoever closes first meets a request on its way; with 60 s on both sides that is anybody."""
+    assert TimeoutConfig().keepalive_s == 75.0
+
+
 def test_idle_backend_connection_is_left_before_application_servers_leave_it():
     """uvicorn and Node.js close after 5 s; who closes first meets no stale connection."""
     assert TimeoutConfig().upstream_idle_s < 5
