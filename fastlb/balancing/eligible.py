@@ -1,4 +1,4 @@
-"""Who may be picked at all: the first tier that has somebody in it."""
+"""Who may be picked at all: the first tier that has somebody in it, and who stands in for it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +21,13 @@ def eligible(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     in_rotation = [candidate for candidate in candidates if candidate.in_rotation]
     primaries = tuple(candidate for candidate in in_rotation if not candidate.backup)
     return primaries or tuple(in_rotation)
+
+
+def stand_ins(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """The backups in rotation while there are primaries, for exchanges that have tried them all."""
+    in_rotation = [candidate for candidate in candidates if candidate.in_rotation]
+    backups = tuple(candidate for candidate in in_rotation if candidate.backup)
+    return backups if len(backups) < len(in_rotation) else ()
 
 
 def in_panic(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:

@@ -13,7 +13,9 @@ _PICKS = {
 }
 
 
-def build_plan(policy: Policy, entries: Sequence[PlanEntry], *, retry_after_s: int) -> Plan:
+def build_plan(
+    policy: Policy, entries: Sequence[PlanEntry], *, retry_after_s: int, backups: Sequence[PlanEntry] = ()
+) -> Plan:
     """The plan of `policy` over `entries`; without entries, one that picks nobody.
 
     Random uses the smooth round too: a pick that is full steps to the next slot of the table,
@@ -24,4 +26,10 @@ def build_plan(policy: Policy, entries: Sequence[PlanEntry], *, retry_after_s: i
     if pick is not Pick.LEAST_LOADED and entries:
         slots = [entry.slot for entry in entries]
         table = tuple(slots[index] for index in smooth_sequence([entry.weight for entry in entries]))
-    return Plan(pick=pick, entries=tuple(entries), table=table, retry_after_s=retry_after_s)
+    return Plan(
+        pick=pick,
+        entries=tuple(entries),
+        table=table,
+        backups=tuple(backups),
+        retry_after_s=retry_after_s,
+    )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from fastlb.balancing.eligible import Candidate, eligible, in_panic
+from fastlb.balancing.eligible import Candidate, eligible, in_panic, stand_ins
 from fastlb.balancing.plans import build_plan
 from fastlb.control.clock import Clock
 from fastlb.control.logs import Bursts, OperationLog
@@ -40,7 +40,21 @@ class Publisher:
 
     def publish(self, members: Sequence[Member]) -> None:
         """Publish the plan of `members`, unless it is the one that is used."""
-        plan = build_plan(self._policy, self._entries(members), retry_after_s=self._retry_after_s)
+        candidates = _candidates(members)
+        chosen = self._chosen(members, candidates)
+        caps = self._ramp_caps(members, chosen)
+        plan = build_plan(
+            self._policy,
+            [
+                PlanEntry(one.slot, one.weight, caps.get(one.slot, one.max_conns), conns_max=one.max_conns)
+                for one in chosen
+            ],
+            backups=[
+                PlanEntry(one.slot, one.weight, one.max_conns, conns_max=one.max_conns)
+                for one in stand_ins(candidates)
+            ],
+            retry_after_s=self._retry_after_s,
+        )
         if plan != self._plan:
             self._engine.publish(plan)
             self._plan = plan
@@ -51,27 +65,8 @@ class Publisher:
         for _, times, now in self._bursts.due(now_s):
             self._log.warning("panic comes and goes", changes=times, now=now)
 
-    def _entries(self, members: Sequence[Member]) -> list[PlanEntry]:
-        chosen = self._chosen(members)
-        caps = self._ramp_caps(members, chosen)
-        return [
-            PlanEntry(one.slot, one.weight, caps.get(one.slot, one.max_conns), conns_max=one.max_conns)
-            for one in chosen
-        ]
-
-    def _chosen(self, members: Sequence[Member]) -> Sequence[Candidate]:
+    def _chosen(self, members: Sequence[Member], candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Who may be picked; in panic everybody, if the user wants that."""
-        candidates = [
-            Candidate(
-                slot=member.slot,
-                weight=member.config.weight,
-                max_conns=member.config.max_conns,
-                backup=member.config.backup,
-                in_rotation=member.in_rotation,
-                draining=member.draining,
-            )
-            for member in members
-        ]
         chosen = eligible(candidates)
         if self._all_down is AllDown.FAIL:
             return chosen
@@ -108,3 +103,18 @@ class Publisher:
                 cap = slow_start.ramp_cap(slow_start.ramp_share(since[one.slot], now_s), one.weight, others)
                 caps[one.slot] = slow_start.tighter(cap, one.max_conns)
         return caps
+
+
+def _candidates(members: Sequence[Member]) -> list[Candidate]:
+    """The members as policy sees them."""
+    return [
+        Candidate(
+            slot=member.slot,
+            weight=member.config.weight,
+            max_conns=member.config.max_conns,
+            backup=member.config.backup,
+            in_rotation=member.in_rotation,
+            draining=member.draining,
+        )
+        for member in members
+    ]

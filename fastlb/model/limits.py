@@ -22,8 +22,8 @@ CHUNK_SIZE_MAX_DIGITS = 15
 TRAILER_MAX_BYTES = 8192
 # Idle connections that are kept to one backend; of each worker of the native engine.
 IDLE_MAX = 512
-# Tries of one exchange: the first backend and one other.
-TRIES_MAX = 2
+# Different backends that one exchange may meet, whatever the user says.
+TRIES_MAX = 10
 # Retries are counted over the last so many seconds; so many a second are always allowed.
 RETRY_WINDOW_S = 10
 RETRIES_MIN_PER_S = 3
@@ -50,6 +50,7 @@ class LimitConfig:
     `connections`: client connections open at once; 0 = derived from the fd limit.
     `buffer_bytes`: memory for bytes in flight, all workers together (503); 0 = derived from the
         memory of the machine.
+    `tries`: different backends that one exchange may meet, the first included.
     `retry_percent`: retries in RETRY_WINDOW_S, in percent of the exchanges of that time;
         RETRIES_MIN_PER_S are always allowed; None = no limit.
     `queue_depth`: exchanges waiting because every backend is at its `max_conns`.
@@ -61,6 +62,7 @@ class LimitConfig:
     body_bytes: int = 0
     connections: int = 0
     buffer_bytes: int = 0
+    tries: int = 3
     retry_percent: int | None = 20
     queue_depth: int = 1024
 
@@ -72,6 +74,7 @@ class LimitConfig:
             ("body_bytes", 0, 2**63 - 1),
             ("connections", 0, 10_000_000),
             ("buffer_bytes", 0, 2**48),
+            ("tries", 1, TRIES_MAX),
             ("queue_depth", 0, 1_000_000),
         ):
             value = getattr(self, name)

@@ -1,8 +1,8 @@
 """The table that a policy publishes and an engine indexes.
 
-A plan names the backends that may be picked, and nothing else: what is down, draining or held
-back as a backup is simply not in it. A new plan replaces the old one at once for the next pick
-and touches no open exchange.
+A plan names the backends that may be picked, and nothing else: what is down or draining is simply
+not in it. Backups stand apart in it, for exchanges that have tried every other entry. A new plan
+replaces the old one at once for the next pick and touches no open exchange.
 """
 
 from dataclasses import dataclass
@@ -56,17 +56,20 @@ class Plan:
     `table`: slots in the order (CYCLE) or in the proportion (RANDOM) in which they are picked;
     every slot in it has an entry; empty for LEAST_LOADED. A slot that is full or was already
     tried is stepped over to the next one of the table.
+    `backups`: the least loaded of them is picked, whatever `pick` says, for an exchange that has
+    tried all of `entries`. Entries that are only full are waited for.
     `retry_after_s`: what a 503 tells the client when nothing can be picked.
     """
 
     pick: Pick = Pick.LEAST_LOADED
     entries: tuple[PlanEntry, ...] = ()
     table: tuple[int, ...] = ()
+    backups: tuple[PlanEntry, ...] = ()
     retry_after_s: int = 2
 
     def __post_init__(self) -> None:
         slots = {entry.slot for entry in self.entries}
-        if len(slots) != len(self.entries):
+        if len(slots | {entry.slot for entry in self.backups}) != len(self.entries) + len(self.backups):
             raise ConfigError("plan.entries", len(self.entries), "one entry for each slot")
         if len(self.table) > PLAN_TABLE_MAX:
             raise ConfigError("plan.table", len(self.table), f"at most {PLAN_TABLE_MAX} slots")

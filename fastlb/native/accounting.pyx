@@ -13,7 +13,7 @@ from libc.string cimport memchr, memcpy, memset, strlen
 from fastlb.native.linux cimport gmtime_r, tm
 from fastlb.native.mailbox cimport wake
 from fastlb.native.types cimport (
-    EJECT_GATEWAY, EJECT_OFF, EVENT_BACKEND_ERROR, X_ANSWERED, counter_add, counter_add_shared,
+    EJECT_GATEWAY, EJECT_OFF, EVENT_BACKEND_ERROR, TRIES_MAX, X_ANSWERED, counter_add, counter_add_shared,
     counter_clear_shared, event_t, exchange_t, flag_read, flag_swap, record_t, ring_t, worker_t,
 )
 
@@ -269,23 +269,24 @@ cdef struct label_t:
     size_t len
 
 
-cdef void put_tried(line_t* line, const label_t* before, const label_t* last, bint as_json) noexcept nogil:
+cdef void put_tried(line_t* line, const label_t* labels, uint32_t count, bint as_json) noexcept nogil:
     """The labels of the backends tried, in order."""
+    cdef uint32_t i
     put_key(line, ",\"tried\":", as_json)
     if as_json:
         put_char(line, c'[')
-    elif last.len == 0:
+    elif count == 0:
         put_none(line, as_json)
-    if before.len:
-        put(line, before.text, before.len)
-        put_char(line, c',')
-    put(line, last.text, last.len)
+    for i in range(count):
+        if i:
+            put_char(line, c',')
+        put(line, labels[i].text, labels[i].len)
     if as_json:
         put_char(line, c']')
 
 
-cdef void put_record(line_t* line, const record_t* record, const label_t* label, const label_t* before,
-                     second_t* cached, uint64_t wall_offset_ns, bint as_json) noexcept nogil:
+cdef void put_record(line_t* line, const record_t* record, const label_t* labels, second_t* cached,
+                     uint64_t wall_offset_ns, bint as_json) noexcept nogil:
     cdef char code[2]
     cdef char peer[64]
     cdef line_t address
@@ -325,8 +326,8 @@ cdef void put_record(line_t* line, const record_t* record, const label_t* label,
     else:
         put_none(line, as_json)
     put_key(line, ",\"backend\":", as_json)
-    if label.len:
-        put(line, label.text, label.len)
+    if record.tried_count:
+        put(line, labels[record.tried_count - 1].text, labels[record.tried_count - 1].len)
     else:
         put_none(line, as_json)
     put_us(line, ",\"bytes_in\":", <int64_t> record.bytes_in, as_json)
@@ -336,7 +337,7 @@ cdef void put_record(line_t* line, const record_t* record, const label_t* label,
     put_us(line, ",\"first_byte_us\":", record.first_byte_us, as_json)
     put_us(line, ",\"total_us\":", <int64_t> record.total_us, as_json)
     put_us(line, ",\"tries\":", record.tries, as_json)
-    put_tried(line, before, label, as_json)
+    put_tried(line, labels, record.tried_count, as_json)
     put_us(line, ",\"in_flight\":", record.in_flight, as_json)
     put_key(line, ",\"code\":", as_json)
     code[0] = record.who
@@ -355,15 +356,11 @@ cdef enum:
 
 
 cdef label_t label_of(list labels, int32_t slot):
-    """The label of a slot, empty if there is none. `labels` owns the text."""
+    """The label of a slot. `labels` owns the text."""
     cdef label_t found
-    cdef bytes label
-    found.text = ""
-    found.len = 0
-    if 0 <= slot < len(labels):
-        label = labels[slot]
-        found.text = PyBytes_AS_STRING(label)
-        found.len = PyBytes_GET_SIZE(label)
+    cdef bytes label = labels[slot]
+    found.text = PyBytes_AS_STRING(label)
+    found.len = PyBytes_GET_SIZE(label)
     return found
 
 
@@ -376,19 +373,23 @@ cdef bytes access_lines(ring_t* ring, list labels_json, list labels_text, bint a
     cdef const record_t* record
     cdef list labels = labels_json if as_json else labels_text
     cdef list batches = []
-    cdef label_t label, before
+    cdef label_t tried[TRIES_MAX]
+    cdef size_t labels_bytes
+    cdef uint32_t i
     cached.second = -1
     line.at = 0
     line.text = <char*> malloc(BATCH_BYTES)
     try:
         record = <const record_t*> ring_peek(ring) if line.text != NULL else NULL
         while record != NULL:
-            label = label_of(labels, record.slot)
-            before = label_of(labels, record.slot_before)
-            if line.at + LINE_MAX_BYTES + 2 * label.len + before.len > BATCH_BYTES:
+            labels_bytes = 0
+            for i in range(record.tried_count):
+                tried[i] = label_of(labels, record.tried[i])
+                labels_bytes += 2 * tried[i].len
+            if line.at + LINE_MAX_BYTES + labels_bytes > BATCH_BYTES:
                 batches.append(PyBytes_FromStringAndSize(line.text, line.at))
                 line.at = 0
-            put_record(&line, record, &label, &before, &cached, wall_offset_ns, as_json)
+            put_record(&line, record, tried, &cached, wall_offset_ns, as_json)
             ring_advance(ring)
             record = <const record_t*> ring_peek(ring)
         batches.append(PyBytes_FromStringAndSize(line.text, line.at))

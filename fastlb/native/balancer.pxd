@@ -7,6 +7,9 @@ LEAST_LOADED is an indexed heap (heap.pxd). Its order, and nothing else, decides
 A backend that is full or not in the plan is not in the heap; its count is kept.
 CYCLE and RANDOM index the plan's table and step over what is full or tried.
 
+Backups stand in a heap of their own, which is asked once every other backend of the plan was tried.
+While one of those is only full, it is waited for.
+
 All of it is behind one spin lock that is held for one operation.
 """
 
@@ -21,6 +24,13 @@ cdef enum:
     PICK_RANDOM
     WORKERS_MAX = 64
 
+# node_t.tier
+cdef enum:
+    TIER_OUT                 # not in the plan
+    TIER_PRIMARY
+    TIER_BACKUP
+    TIERS
+
 # Results of balancer_acquire() below 0.
 cdef enum:
     ACQUIRE_NONE = -1        # nothing in the plan is left to try
@@ -31,7 +41,7 @@ cdef struct node_t:
     uint32_t in_flight
     uint32_t weight
     uint32_t max_conns       # 0 = no limit
-    uint32_t eligible
+    uint32_t tier
 
 cdef struct balancer_t:
     spin_t lock
@@ -39,7 +49,8 @@ cdef struct balancer_t:
     node_t* nodes
     uint32_t node_cap
     heap_t heap
-    uint32_t eligible_count
+    heap_t backups
+    uint32_t tier_count[TIERS]
     uint32_t* table
     uint32_t table_len
     uint32_t cursor
@@ -57,7 +68,7 @@ cdef int balancer_acquire(balancer_t* b, const int32_t* tried, uint32_t tried_co
 cdef bint balancer_release(balancer_t* b, uint32_t slot) noexcept nogil
 cdef uint32_t balancer_in_flight(balancer_t* b, uint32_t slot) noexcept nogil
 cdef bint balancer_plan(balancer_t* b, uint32_t pick, const uint32_t* slots, const uint32_t* weights,
-                        const uint32_t* max_conns, uint32_t count, uint32_t* table,
+                        const uint32_t* max_conns, uint32_t count, uint32_t backups, uint32_t* table,
                         uint32_t table_len) noexcept nogil
 cdef bint balancer_set(balancer_t* b, uint32_t slot, uint32_t weight, uint32_t max_conns,
                        bint eligible) noexcept nogil

@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from fastlb.native.heap cimport (
     NOT_IN_HEAP, heap_before, heap_clear, heap_entry_t, heap_free, heap_load, heap_parent, heap_reach,
-    heap_remove, heap_set,
+    heap_remove, heap_set, heap_t,
 )
 from fastlb.native.types cimport flag_read, flag_write, spin_lock, spin_unlock, waiter_t
 
@@ -25,18 +25,26 @@ cdef inline bint is_full(const node_t* node) noexcept nogil:
     return node.max_conns != 0 and node.in_flight >= node.max_conns
 
 
+cdef inline bint is_ordered(const balancer_t* b, const node_t* node) noexcept nogil:
+    """True if it stands in the heap of its tier. For a table primaries need no order."""
+    if is_full(node):
+        return False
+    return node.tier == TIER_BACKUP or (node.tier == TIER_PRIMARY and b.pick == PICK_LEAST_LOADED)
+
+
 cdef void node_settle(balancer_t* b, uint32_t slot) noexcept nogil:
     """Bring the heap up to date with what the node says now."""
     cdef node_t* node = &b.nodes[slot]
+    cdef heap_t* heap = &b.backups if node.tier == TIER_BACKUP else &b.heap
     cdef heap_entry_t entry
-    if b.pick != PICK_LEAST_LOADED or not node.eligible or is_full(node):
-        heap_remove(&b.heap, slot)
+    if not is_ordered(b, node):
+        heap_remove(heap, slot)
         return
     entry.picked_tick = node.picked_tick
     entry.load = heap_load(node.in_flight)
     entry.weight = node.weight
     entry.slot = slot
-    heap_set(&b.heap, &entry)
+    heap_set(heap, &entry)
 
 
 cdef bint nodes_reach(balancer_t* b, uint32_t slot) noexcept nogil:
@@ -52,7 +60,7 @@ cdef bint nodes_reach(balancer_t* b, uint32_t slot) noexcept nogil:
     if nodes == NULL:
         return False
     b.nodes = nodes
-    if not heap_reach(&b.heap, cap):
+    if not heap_reach(&b.heap, cap) or not heap_reach(&b.backups, cap):
         return False
     memset(&nodes[b.node_cap], 0, (cap - b.node_cap) * sizeof(node_t))
     for i in range(b.node_cap, cap):
@@ -72,15 +80,17 @@ cdef bint balancer_init(balancer_t* b, uint64_t seed) noexcept nogil:
 cdef void balancer_free(balancer_t* b) noexcept nogil:
     free(b.nodes)
     heap_free(&b.heap)
+    heap_free(&b.backups)
     free(b.table)
     b.nodes = NULL
     b.table = NULL
 
 
 cdef bint balancer_plan(balancer_t* b, uint32_t pick, const uint32_t* slots, const uint32_t* weights,
-                        const uint32_t* max_conns, uint32_t count, uint32_t* table,
+                        const uint32_t* max_conns, uint32_t count, uint32_t backups, uint32_t* table,
                         uint32_t table_len) noexcept nogil:
-    """Take over a plan, and `table`, which was malloc()ed. Counts are kept. False without memory."""
+    """Take over a plan, and `table`, which was malloc()ed. Counts are kept. False without memory.
+    The last `backups` of the `count` backends are backups."""
     cdef uint32_t i, highest = 0
     cdef node_t* node
     for i in range(count):
@@ -90,17 +100,19 @@ cdef bint balancer_plan(balancer_t* b, uint32_t pick, const uint32_t* slots, con
         spin_unlock(&b.lock)
         return False
     heap_clear(&b.heap)
+    heap_clear(&b.backups)
     for i in range(b.node_cap):
-        b.nodes[i].eligible = False
+        b.nodes[i].tier = TIER_OUT
     b.pick = pick
     for i in range(count):
         node = &b.nodes[slots[i]]
         node.weight = weights[i]
         node.max_conns = max_conns[i]
-        node.eligible = True
+        node.tier = TIER_PRIMARY if i < count - backups else TIER_BACKUP
     for i in range(count):
         node_settle(b, slots[i])
-    b.eligible_count = count
+    b.tier_count[TIER_PRIMARY] = count - backups
+    b.tier_count[TIER_BACKUP] = backups
     free(b.table)
     b.table = table
     b.table_len = table_len
@@ -117,11 +129,11 @@ cdef bint balancer_set(balancer_t* b, uint32_t slot, uint32_t weight, uint32_t m
     if not nodes_reach(b, slot):
         spin_unlock(&b.lock)
         return False
-    b.eligible_count += eligible
-    b.eligible_count -= b.nodes[slot].eligible
+    b.tier_count[b.nodes[slot].tier] -= 1
     b.nodes[slot].weight = weight
     b.nodes[slot].max_conns = max_conns
-    b.nodes[slot].eligible = eligible
+    b.nodes[slot].tier = TIER_PRIMARY if eligible else TIER_OUT
+    b.tier_count[b.nodes[slot].tier] += 1
     node_settle(b, slot)
     spin_unlock(&b.lock)
     return True
@@ -137,18 +149,18 @@ cdef inline bint was_tried(uint32_t slot, const int32_t* tried, uint32_t tried_c
     return False
 
 
-cdef inline int heap_least(balancer_t* b) noexcept nogil:
-    return <int> b.heap.entries[0].slot if b.heap.len else ACQUIRE_NONE
+cdef inline int heap_least(const heap_t* heap) noexcept nogil:
+    return <int> heap.entries[0].slot if heap.len else ACQUIRE_NONE
 
 
-cdef int pick_least(balancer_t* b, const int32_t* tried, uint32_t tried_count) noexcept nogil:
-    """The root of the heap, with the tried ones taken out for a moment."""
+cdef int pick_least(balancer_t* b, heap_t* heap, const int32_t* tried, uint32_t tried_count) noexcept nogil:
+    """The root of a heap, with the tried ones taken out for a moment."""
     cdef uint32_t i
     cdef int picked
     for i in range(tried_count):
         if 0 <= tried[i] < <int32_t> b.node_cap:
-            heap_remove(&b.heap, <uint32_t> tried[i])
-    picked = heap_least(b)
+            heap_remove(heap, <uint32_t> tried[i])
+    picked = heap_least(heap)
     for i in range(tried_count):
         if 0 <= tried[i] < <int32_t> b.node_cap:
             node_settle(b, <uint32_t> tried[i])
@@ -169,20 +181,34 @@ cdef int pick_from_table(balancer_t* b, const int32_t* tried, uint32_t tried_cou
     for _step in range(b.table_len):
         slot = b.table[at]
         at = at + 1 if at + 1 < b.table_len else 0
-        if b.nodes[slot].eligible and not is_full(&b.nodes[slot]) and not was_tried(slot, tried, tried_count):
+        if b.nodes[slot].tier == TIER_PRIMARY and not is_full(&b.nodes[slot]) \
+                and not was_tried(slot, tried, tried_count):
             if b.pick == PICK_CYCLE:
                 b.cursor = at
             return <int> slot
     return ACQUIRE_NONE
 
 
-cdef int why_none(balancer_t* b, const int32_t* tried, uint32_t tried_count) noexcept nogil:
-    """Nothing can be picked: is there a backend that is only full?"""
-    cdef uint32_t i, left = b.eligible_count
+cdef bint tier_left(balancer_t* b, uint32_t tier, const int32_t* tried,
+                    uint32_t tried_count) noexcept nogil:
+    """True if the tier has a backend that was not tried. If none of it was picked, it is full."""
+    cdef uint32_t i, left = b.tier_count[tier]
     for i in range(tried_count):
-        if 0 <= tried[i] < <int32_t> b.node_cap and b.nodes[tried[i]].eligible and left:
+        if 0 <= tried[i] < <int32_t> b.node_cap and b.nodes[tried[i]].tier == tier \
+                and not was_tried(<uint32_t> tried[i], tried, i):
             left -= 1
-    return ACQUIRE_FULL if left else ACQUIRE_NONE
+    return left > 0
+
+
+cdef int pick_backup(balancer_t* b, const int32_t* tried, uint32_t tried_count) noexcept nogil:
+    """No primary could be picked: a backup if all of them were tried, or the reason."""
+    cdef int picked
+    if tier_left(b, TIER_PRIMARY, tried, tried_count):
+        return ACQUIRE_FULL
+    picked = pick_least(b, &b.backups, tried, tried_count)
+    if picked < 0 and tier_left(b, TIER_BACKUP, tried, tried_count):
+        return ACQUIRE_FULL
+    return picked
 
 
 cdef int acquire_locked(balancer_t* b, const int32_t* tried, uint32_t tried_count,
@@ -192,11 +218,13 @@ cdef int acquire_locked(balancer_t* b, const int32_t* tried, uint32_t tried_coun
     if b.pick != PICK_LEAST_LOADED:
         picked = pick_from_table(b, tried, tried_count)
     elif tried_count:
-        picked = pick_least(b, tried, tried_count)
+        picked = pick_least(b, &b.heap, tried, tried_count)
     else:
-        picked = heap_least(b)
+        picked = heap_least(&b.heap)
     if picked < 0:
-        return why_none(b, tried, tried_count)
+        picked = pick_backup(b, tried, tried_count)
+    if picked < 0:
+        return picked
     node = &b.nodes[picked]
     node.in_flight += 1
     b.tick += 1
@@ -227,8 +255,7 @@ cdef bint balancer_release(balancer_t* b, uint32_t slot) noexcept nogil:
     counted = slot < b.node_cap and b.nodes[slot].in_flight > 0
     if counted:
         b.nodes[slot].in_flight -= 1
-        if b.pick == PICK_LEAST_LOADED:
-            node_settle(b, slot)
+        node_settle(b, slot)
     spin_unlock(&b.lock)
     return counted
 
@@ -243,28 +270,34 @@ cdef uint32_t balancer_in_flight(balancer_t* b, uint32_t slot) noexcept nogil:
 
 cdef int balancer_check(balancer_t* b) noexcept nogil:
     """0 if the heap is in order and complete; otherwise the number of the rule that is broken."""
+    cdef int broken
+    spin_lock(&b.lock)
+    broken = heap_check(b, &b.heap, TIER_PRIMARY) or heap_check(b, &b.backups, TIER_BACKUP)
+    spin_unlock(&b.lock)
+    return broken
+
+
+cdef int heap_check(balancer_t* b, const heap_t* heap, uint32_t tier) noexcept nogil:
     cdef uint32_t i, wanted = 0
     cdef int32_t at
     cdef int broken = 0
     cdef node_t* node
-    spin_lock(&b.lock)
-    for i in range(1, b.heap.len):
-        if heap_before(&b.heap.entries[i], &b.heap.entries[heap_parent(i)]):
+    for i in range(1, heap.len):
+        if heap_before(&heap.entries[i], &heap.entries[heap_parent(i)]):
             broken = 1
     for i in range(b.node_cap):
         node = &b.nodes[i]
-        at = b.heap.places[i]
-        if b.pick == PICK_LEAST_LOADED and node.eligible and not is_full(node):
+        at = heap.places[i]
+        if node.tier == tier and is_ordered(b, node):
             wanted += 1
-            if at == NOT_IN_HEAP or b.heap.entries[at].slot != i:
+            if at == NOT_IN_HEAP or heap.entries[at].slot != i:
                 broken = 2
-            elif b.heap.entries[at].load != heap_load(node.in_flight):
+            elif heap.entries[at].load != heap_load(node.in_flight):
                 broken = 3
         elif at != NOT_IN_HEAP:
             broken = 4
-    if wanted != b.heap.len:
+    if wanted != heap.len:
         broken = 5
-    spin_unlock(&b.lock)
     return broken
 
 
@@ -381,14 +414,15 @@ cdef class Balancer:
 
     def publish(self, plan: Plan) -> None:
         """Use `plan` from the next pick on. O(n log n), under the lock."""
-        cdef uint32_t count = len(plan.entries), table_len = len(plan.table), i, pick = PICKS[plan.pick]
+        cdef uint32_t backups = len(plan.backups), count = len(plan.entries) + backups
+        cdef uint32_t table_len = len(plan.table), i, pick = PICKS[plan.pick]
         cdef uint32_t* numbers = <uint32_t*> PyMem_Malloc((3 * count + 1) * sizeof(uint32_t))
         cdef uint32_t* table = NULL
         cdef bint taken
         if numbers == NULL:
             raise MemoryError
         try:
-            for i, entry in enumerate(plan.entries):
+            for i, entry in enumerate((*plan.entries, *plan.backups)):
                 numbers[i] = entry.slot
                 numbers[count + i] = entry.weight
                 numbers[2 * count + i] = entry.max_conns
@@ -400,7 +434,7 @@ cdef class Balancer:
                     table[i] = plan.table[i]
             with nogil:
                 taken = balancer_plan(&self.core, pick, numbers, numbers + count, numbers + 2 * count,
-                                      count, table, table_len)
+                                      count, backups, table, table_len)
             if not taken:
                 free(table)
                 raise MemoryError

@@ -173,6 +173,7 @@ cdef class NativeEngine:
         s.idle_max = IDLE_MAX
         s.connections_max = config.limits.connections
         s.access_on = config.access_format is not None
+        s.tries = config.limits.tries
         s.eject_errors = EJECT_RULES.index(config.eject_errors)
         for step in range(FILTER_STEPS):
             s.no_syn[<int> step].code, s.no_syn[<int> step].jt, s.no_syn[<int> step].jf, \
@@ -453,10 +454,10 @@ cdef class NativeEngine:
     def publish(self, plan: Plan) -> None:
         """Use `plan` from the next pick on, in every worker."""
         cdef int worker_id
-        eligible = {entry.slot for entry in plan.entries}
+        eligible = {entry.slot for entry in (*plan.entries, *plan.backups)}
         for slot in eligible:
             self.backend(slot)
-        for entry in plan.entries:
+        for entry in (*plan.entries, *plan.backups):
             flag_write(&self.backend(entry.slot).conns_max, entry.conns_max)
             flag_write(&self.backend(entry.slot).eligible, 1)
         flag_write(&self.retry_after_s, plan.retry_after_s)

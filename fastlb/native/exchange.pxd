@@ -17,6 +17,7 @@ ctypedef enum dispatch_t:
 cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t flags) noexcept nogil
 cdef void exchange_close(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexcept nogil
+cdef bint exchange_may_move(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef dispatch_t exchange_granted(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef dispatch_t exchange_connect(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef dispatch_t exchange_reach_again(worker_t* worker, exchange_t* exchange) noexcept nogil

@@ -19,10 +19,9 @@ from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
     CONN_CONNECTING, CONN_REUSED, EVENT_CONNECT_FAILED, EVENT_NO_PORTS, FAIL_LOCAL, FAIL_NO_BACKEND,
     FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, LETTER_ROOM, PHASE_CONNECTING, PHASE_DATA,
-    PHASE_HEAD, PHASE_QUEUED, TIMER_CONNECT, TIMER_QUEUE, TIMER_ROOM, TRIES_MAX, X_COUNTED, X_HTTP,
-    X_IDEMPOTENT, X_READY, X_REPLAYABLE, X_RETRIED, X_TUNNEL, X_WAITING, X_WANTING, connection_t,
-    counter_add, counter_add_shared, counter_clear_shared, exchange_t, flag_read, set_add, set_remove,
-    worker_t,
+    PHASE_HEAD, PHASE_QUEUED, TIMER_CONNECT, TIMER_QUEUE, TIMER_ROOM, X_COUNTED, X_HTTP, X_IDEMPOTENT,
+    X_READY, X_REPLAYABLE, X_RETRIED, X_TUNNEL, X_WAITING, X_WANTING, connection_t, counter_add,
+    counter_add_shared, counter_clear_shared, exchange_t, flag_read, set_add, set_remove, worker_t,
 )
 from fastlb.native.upstream cimport (
     backend_at, is_local_fault, is_out_of_files, upstream_announce, upstream_connect, upstream_take,
@@ -48,7 +47,6 @@ cdef exchange_t* exchange_open(worker_t* worker, connection_t* client, uint32_t 
     exchange.request.pipe_r = exchange.request.pipe_w = -1
     exchange.response.pipe_r = exchange.response.pipe_w = -1
     exchange.record.start_ns = client.since_ns
-    exchange.record.slot = exchange.record.slot_before = -1
     exchange.record.queue_us = exchange.record.connect_us = exchange.record.first_byte_us = -1
     exchange.record.who = exchange.record.phase = c'-'
     exchange.record.port = client.port
@@ -100,28 +98,25 @@ cdef void count_in(worker_t* worker, exchange_t* exchange, uint32_t slot, uint32
     exchange.flags |= X_COUNTED
     exchange.backend = backend_at(worker, slot)
     exchange.picked_ns = worker.now_ns
-    exchange.record.slot_before = exchange.record.slot
-    exchange.record.slot = <int32_t> slot
+    exchange.record.tried[exchange.record.tried_count] = <int32_t> slot
+    exchange.record.tried_count += 1
     exchange.record.in_flight = in_flight
     if exchange.record.queue_us < 0:
         exchange.record.queue_us = 0
-    if exchange.tried_count < TRIES_MAX:
-        exchange.tried[exchange.tried_count] = <int32_t> slot
-        exchange.tried_count += 1
     counter_add_shared(&exchange.backend.picked, 1)
 
 
 cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """Pick a backend not tried before and connect to it, until one takes the exchange or the
-    budget of retries is spent."""
+    """Pick a backend not tried before and connect to it, until one takes the exchange, as many as
+    it may meet were tried, or the budget of retries is spent."""
     cdef uint32_t in_flight = 0
     cdef int picked
     cdef dispatch_t outcome
     while True:
-        picked = balancer_acquire(<balancer_t*> worker.balancer, exchange.tried,
-                                  exchange.tried_count, &in_flight)
+        picked = balancer_acquire(<balancer_t*> worker.balancer, exchange.record.tried,
+                                  exchange.record.tried_count, &in_flight)
         if picked == ACQUIRE_NONE:
-            if exchange.tried_count == 0:
+            if exchange.record.tried_count == 0:
                 exchange.failure = FAIL_NO_BACKEND
             return DISPATCH_NONE
         # For want of a local port nothing was asked of any backend, so that costs no retry.
@@ -133,12 +128,14 @@ cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexce
             return queue(worker, exchange)
         count_in(worker, exchange, <uint32_t> picked, in_flight)
         outcome = exchange_connect(worker, exchange)
-        if outcome != DISPATCH_NONE or not may_try_another(exchange):
+        if outcome != DISPATCH_NONE or not exchange_may_move(worker, exchange):
             return outcome
 
 
-cdef bint may_try_another(exchange_t* exchange) noexcept nogil:
-    return exchange.tried_count < TRIES_MAX and exchange.failure != FAIL_LOCAL
+cdef bint exchange_may_move(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """True if another backend may be tried, as far as their number and the fault go. It keeps
+    record.tried[] in its bounds."""
+    return exchange.record.tried_count < worker.settings.tries and exchange.failure != FAIL_LOCAL
 
 
 cdef dispatch_t queue(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -146,8 +143,8 @@ cdef dispatch_t queue(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef balancer_t* balancer = <balancer_t*> worker.balancer
     cdef int worker_id
     exchange.waiter.exchange = exchange
-    exchange.waiter.tried = exchange.tried
-    exchange.waiter.tried_count = exchange.tried_count
+    exchange.waiter.tried = exchange.record.tried
+    exchange.waiter.tried_count = exchange.record.tried_count
     exchange.waiter.worker_id = worker.id
     exchange.queued_ns = worker.now_ns
     if not balancer_wait(balancer, &exchange.waiter, worker.settings.queue_depth):
@@ -173,7 +170,7 @@ cdef dispatch_t exchange_granted(worker_t* worker, exchange_t* exchange) noexcep
     exchange.record.queue_us = <int64_t> ((worker.now_ns - exchange.queued_ns) // 1000)
     count_in(worker, exchange, exchange.waiter.slot, exchange.waiter.in_flight)
     outcome = exchange_connect(worker, exchange)
-    if outcome == DISPATCH_NONE and may_try_another(exchange):
+    if outcome == DISPATCH_NONE and exchange_may_move(worker, exchange):
         return exchange_dispatch(worker, exchange)
     return outcome
 
@@ -256,7 +253,7 @@ cdef dispatch_t exchange_connect_done(worker_t* worker, exchange_t* exchange, in
         return connected(worker, exchange)
     exchange_drop_upstream(worker, exchange, False)
     outcome = connect_failed(worker, exchange, error)
-    if may_try_another(exchange):
+    if exchange_may_move(worker, exchange):
         return exchange_dispatch(worker, exchange)
     return outcome
 
@@ -315,7 +312,7 @@ cdef dispatch_t exchange_reach_again(worker_t* worker, exchange_t* exchange) noe
     cdef dispatch_t outcome
     want_leave(worker, exchange)
     outcome = reach(worker, exchange)
-    if outcome == DISPATCH_NONE and may_try_another(exchange):
+    if outcome == DISPATCH_NONE and exchange_may_move(worker, exchange):
         return exchange_dispatch(worker, exchange)
     return outcome
 

@@ -16,7 +16,7 @@ from fastlb.native.connection cimport (
 from fastlb.native.exchange cimport (
     DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect, exchange_connect_done,
     exchange_dispatch, exchange_drop_upstream, exchange_end_code, exchange_granted, exchange_later,
-    exchange_open, exchange_phase_letter, exchange_reach_again, exchange_release,
+    exchange_may_move, exchange_open, exchange_phase_letter, exchange_reach_again, exchange_release,
 )
 from fastlb.native.http1 cimport (
     HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE, METHOD_GET,
@@ -38,12 +38,12 @@ from fastlb.native.types cimport (
     CONN_BATCHED, CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, CONN_UNSENT,
     EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL, FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
     FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
-    METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE, SIDE_TARGET, STEP_AGAIN, STEP_EOF,
-    STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER,
-    TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_TUNNEL, TRIES_MAX, X_ANSWERED, X_CONTINUED,
-    X_CUT, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE,
-    X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t,
-    flag_read, half_t, step_t, worker_t,
+    METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE, SIDE_TARGET, STEP_AGAIN,
+    STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE,
+    TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_TUNNEL, X_ANSWERED,
+    X_CONTINUED, X_CUT, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM,
+    X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared,
+    exchange_t, flag_read, half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
@@ -358,7 +358,7 @@ cdef void upstream_lost(worker_t* worker, exchange_t* exchange) noexcept nogil:
         retry_fresh(worker, exchange)
         return
     account_failure(worker, exchange, EVENT_BACKEND_FAILED, error)
-    if again and exchange.tried_count < TRIES_MAX and (untouched or exchange.flags & X_IDEMPOTENT):
+    if again and exchange_may_move(worker, exchange) and (untouched or exchange.flags & X_IDEMPOTENT):
         exchange_release(worker, exchange)
         exchange.failure = FAIL_BROKEN
         exchange.replay_sent = 0
@@ -371,7 +371,7 @@ cdef void retry_fresh(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """The stale-connection retry: the same backend, a connection of its own. It needs no budget: its
     cause is an idle time-out, not a failing pool."""
     cdef dispatch_t outcome = exchange_connect(worker, exchange)
-    if outcome == DISPATCH_NONE and exchange.tried_count < TRIES_MAX and exchange.failure != FAIL_LOCAL:
+    if outcome == DISPATCH_NONE and exchange_may_move(worker, exchange):
         outcome = exchange_dispatch(worker, exchange)
     settle(worker, exchange, outcome)
 

@@ -184,7 +184,7 @@ cdef enum:
     X_WANTING = 131072       # in the worker's list of those that wait for room
 
 cdef enum:
-    TRIES_MAX = 2
+    TRIES_MAX = 10           # model.limits.TRIES_MAX
     SEND_LOOKS = 4           # in one --send-timeout, at whether the client takes anything
     METHOD_MAX_BYTES = 15
     TARGET_MAX_BYTES = 255
@@ -270,8 +270,7 @@ cdef struct record_t:
     uint64_t start_ns        # CLOCK_MONOTONIC
     uint64_t bytes_in
     uint64_t bytes_out
-    int32_t slot             # the last backend tried
-    int32_t slot_before      # the one tried before it, -1 if none
+    int32_t tried[TRIES_MAX]     # slots, in order
     int64_t queue_us
     int64_t connect_us
     int64_t first_byte_us
@@ -279,7 +278,8 @@ cdef struct record_t:
     uint32_t in_flight
     uint16_t status
     uint16_t port
-    uint8_t tries
+    uint8_t tries            # connections too: a stale one and a fresh one are two
+    uint8_t tried_count
     uint8_t family
     uint8_t method_len
     uint8_t target_len
@@ -344,9 +344,7 @@ cdef struct exchange_t:
     uint32_t flags
     uint8_t phase
     uint8_t method
-    uint8_t tried_count
     uint8_t failure              # why nothing was connected: failure_t
-    int32_t tried[TRIES_MAX]
     uint32_t host_gap            # where a Host line goes into `replay`; 0 = it has one
     uint64_t counted_in          # bytes that the ledger knows of already
     uint64_t counted_out
@@ -450,6 +448,7 @@ cdef struct settings_t:
     uint32_t idle_max            # idle connections to one backend in one worker
     uint32_t access_on
     uint32_t eject_errors
+    uint32_t tries               # backends that one exchange may meet
     uint32_t workers
     uint32_t batch_events        # a turn with so many events sends in batches
     uint64_t connections_max

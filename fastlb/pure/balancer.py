@@ -2,7 +2,7 @@
 
 An indexed binary heap of counts, exact and in one order with the native engine; the tables of the
 round-robin and random policies; and the queue of exchanges that wait for a backend below its
-`max_conns`. A backend that is full, or is in no plan, is not in the heap but keeps its count.
+`max_conns`. A backend that is full, a backup, or in no plan is not in the heap but keeps its count.
 """
 
 import secrets
@@ -20,7 +20,7 @@ _OUT = -1  # position of a node that is not in the heap
 class _Node:
     """One backend's count. Lives from its first plan until `forget`."""
 
-    __slots__ = ("in_flight", "listed", "max_conns", "picked_at", "position", "slot", "weight")
+    __slots__ = ("backup", "in_flight", "listed", "max_conns", "picked_at", "position", "slot", "weight")
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
@@ -29,11 +29,17 @@ class _Node:
         self.in_flight = 0
         self.picked_at = 0  # sequence number of the last pick; 0 = never
         self.listed = False  # named by the plan
+        self.backup = False  # and as a backup
         self.position = _OUT
 
     @property
     def full(self) -> bool:
         return 0 < self.max_conns <= self.in_flight
+
+    @property
+    def ordered(self) -> bool:
+        """True if it stands in the heap."""
+        return self.listed and not self.backup and not self.full
 
 
 def _before(a: _Node, b: _Node) -> bool:
@@ -75,6 +81,7 @@ class Balancer:
     def __init__(self, seed: int | None = None) -> None:
         self._nodes: dict[int, _Node] = {}
         self._heap: list[_Node] = []
+        self._backups: list[_Node] = []
         self._pick = Pick.LEAST_LOADED
         self._table: tuple[int, ...] = ()
         self._cursor = 0
@@ -90,7 +97,10 @@ class Balancer:
         for node in self._nodes.values():
             node.listed = False
         for entry in plan.entries:
-            self._list(entry)
+            self._list(entry, backup=False)
+        for entry in plan.backups:
+            self._list(entry, backup=True)
+        self._backups = [self._nodes[entry.slot] for entry in plan.backups]
         self._pick = plan.pick
         self._table = plan.table
         if self._cursor >= len(plan.table):
@@ -104,11 +114,12 @@ class Balancer:
         if node is not None and not node.listed and not node.in_flight:
             del self._nodes[slot]
 
-    def _list(self, entry: PlanEntry) -> None:
+    def _list(self, entry: PlanEntry, *, backup: bool) -> None:
         node = self._nodes.get(entry.slot)
         if node is None:
             node = self._nodes[entry.slot] = _Node(entry.slot)
         node.listed = True
+        node.backup = backup
         node.weight = entry.weight
         node.max_conns = entry.max_conns
 
@@ -116,7 +127,7 @@ class Balancer:
         for node in self._heap:
             node.position = _OUT
         # A sorted list is a heap.
-        self._heap = sorted((n for n in self._nodes.values() if n.listed and not n.full), key=_order)
+        self._heap = sorted((n for n in self._nodes.values() if n.ordered), key=_order)
         for position, node in enumerate(self._heap):
             node.position = position
 
@@ -126,7 +137,8 @@ class Balancer:
         """Pick a backend that is not in `tried` and count one more exchange on it.
 
         Order:  idle first, then (n + 1) / weight by cross-multiplication, then least recently
-                picked, then the lower slot; or the table's next slot.
+                picked, then the lower slot; or the table's next slot. A backup if every other
+                backend is tried; while one of them is only full, nobody.
         Cost:   O(log n) in backends; O(table) at worst for a table.
         Raises: NoBackendError if every backend of the plan is full or tried.
         """
@@ -134,6 +146,8 @@ class Balancer:
             node = self._least(tried) if tried else (self._heap[0] if self._heap else None)
         else:
             node = self._from_table(tried)
+        if node is None and self._backups and not self._primary_left(tried):
+            node = self._least_backup(tried)
         if node is None:
             raise NoBackendError("every backend is down, draining, full or excluded")
         self._sequence += 1
@@ -141,7 +155,7 @@ class Balancer:
         node.in_flight += 1
         if node.full:
             self._take_out(node)
-        else:
+        elif node.position != _OUT:
             self._sift_down(node, node.position)
         return node.slot
 
@@ -156,7 +170,7 @@ class Balancer:
         node.in_flight -= 1
         if node.position != _OUT:
             self._sift_up(node, node.position)
-        elif node.listed and not node.full:
+        elif node.ordered:
             self._put_in(node)
         if self._waiters:
             self._grant()
@@ -174,15 +188,14 @@ class Balancer:
         """Raise AssertionError if the inner order is broken. O(n)."""
         for position, node in enumerate(self._heap):
             assert node.position == position, f"slot {node.slot} is at {position}, says {node.position}"
-            assert node.listed and not node.full, f"slot {node.slot} must not be in the heap"
+            assert node.ordered, f"slot {node.slot} must not be in the heap"
             if position:
                 parent = self._heap[(position - 1) >> 1]
                 assert _before(parent, node), f"slot {node.slot} comes before its parent {parent.slot}"
         for node in self._nodes.values():
             assert node.in_flight >= 0, f"slot {node.slot} counts {node.in_flight}"
-            eligible = node.listed and not node.full
             found = 0 <= node.position < len(self._heap) and self._heap[node.position] is node
-            assert eligible == found == (node.position != _OUT), f"slot {node.slot} is in the wrong place"
+            assert node.ordered == found == (node.position != _OUT), f"slot {node.slot} is in the wrong place"
 
     def _least(self, tried: Collection[int]) -> _Node | None:
         """The best node that is not excluded: only below an excluded node can there be a better one."""
@@ -198,6 +211,13 @@ class Balancer:
             elif best is None or _before(node, best):
                 best = node
         return best
+
+    def _primary_left(self, tried: Collection[int]) -> bool:
+        """True if there is one that was not tried, which then can only be full. O(n)."""
+        return any(n.listed and not n.backup and n.slot not in tried for n in self._nodes.values())
+
+    def _least_backup(self, tried: Collection[int]) -> _Node | None:
+        return min((n for n in self._backups if not n.full and n.slot not in tried), key=_order, default=None)
 
     def _from_table(self, tried: Collection[int]) -> _Node | None:
         table = self._table
@@ -269,6 +289,8 @@ class Balancer:
         self._sift_up(node, len(self._heap) - 1)
 
     def _take_out(self, node: _Node) -> None:
+        if node.position == _OUT:
+            return
         position, node.position = node.position, _OUT
         last = self._heap.pop()
         if last is not node:
@@ -366,9 +388,8 @@ class LeastLoaded(Balancer):
             node = self._nodes[slot]
             node.weight = self._weights[slot] or node.weight
             node.listed = self._weights[slot] > 0 and slot not in self._drained
-            if not node.listed or node.full:
-                if node.position != _OUT:
-                    self._take_out(node)
+            if not node.ordered:
+                self._take_out(node)
             elif node.position == _OUT:
                 self._put_in(node)
             else:

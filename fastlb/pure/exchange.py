@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 
 from fastlb.model.errors import NoBackendError
 from fastlb.model.events import EventKind
-from fastlb.model.limits import TRIES_MAX
 from fastlb.model.proxied import Ends
 from fastlb.pure.accounting import Record
 from fastlb.pure.timers import Deadline
@@ -71,7 +70,7 @@ class Exchange(ABC):
     def pick(self) -> None:
         """Take a unit of a backend, or wait in line for one."""
         balancer = self.worker.balancer
-        if not balancer.waiting:
+        if self.tried or not balancer.waiting:  # only a further try goes past the queue
             try:
                 slot = balancer.acquire(self.tried)
             except NoBackendError:
@@ -172,7 +171,7 @@ class Exchange(ABC):
         asked of the backend, so that costs no retry."""
         self.tried.append(self.slot)
         self.give_back()
-        if len(self.tried) >= TRIES_MAX or not self.worker.balancer.could_serve(self.tried):
+        if len(self.tried) >= self.worker.limits.tries or not self.worker.balancer.could_serve(self.tried):
             return False
         if not free and not self.worker.retry_allowed():
             return False

@@ -110,7 +110,7 @@ class Worker:
 
     def publish(self, plan: Plan) -> None:
         """See Engine.publish."""
-        named = {entry.slot: entry for entry in plan.entries}
+        named = {entry.slot: entry for entry in (*plan.entries, *plan.backups)}
         for slot in named:
             if slot not in self.backends:
                 raise ConfigError("plan.slot", slot, "that of a backend")

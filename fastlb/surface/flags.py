@@ -267,6 +267,13 @@ FLAGS = (
         help="The body of a request; a longer one is answered with 413.",
     ),
     Flag(
+        name="--tries",
+        topic=Topic.LIMITS,
+        metavar="N",
+        default="3",
+        help="Backends that one request or session may meet, 1 to 10; the first counts.",
+    ),
+    Flag(
         name="--retry-budget",
         topic=Topic.LIMITS,
         metavar="PERCENT|off",

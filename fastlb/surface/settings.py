@@ -87,6 +87,7 @@ _FLAG_OF_PATH = {
     "limits.header_bytes": "--max-header-size",
     "limits.fields": "--max-header-fields",
     "limits.body_bytes": "--max-body-size",
+    "limits.tries": "--tries",
     "limits.retry_percent": "--retry-budget",
     "limits.buffer_bytes": "--buffer-memory",
     "probe.path": "--check-path",
@@ -279,6 +280,7 @@ def _limits(typed: Typed) -> LimitConfig:
         body_bytes=_size(typed, "--max-body-size", none="off"),
         connections=_connections(typed),
         buffer_bytes=_size(typed, "--buffer-memory", none="auto"),
+        tries=parse_whole(typed.text("--tries"), path="--tries"),
         retry_percent=None if retry_budget == "off" else parse_whole(retry_budget, path="--retry-budget"),
     )
 

@@ -180,17 +180,17 @@ def test_request_whose_response_had_begun_goes_nowhere_else(balance, backend):
     assert (running.line()["tries"], second) == (1, [])
 
 
-def test_request_that_breaks_two_backends_is_not_sent_to_a_third(balance, backend):
+def test_request_that_breaks_three_backends_is_not_sent_to_a_fourth(balance, backend):
     """A request that kills backends must not meet them all."""
-    seen, third = [], []
-    running = balance(backend(breaking(seen)), backend(breaking(seen)), backend(healthy(third)))
+    seen, fourth = [], []
+    running = balance(*(backend(breaking(seen)) for _ in range(3)), backend(healthy(fourth)))
 
     assert ask(running.connect()).status == 502
     line = running.line()
-    assert (line["tries"], line["code"]) == (2, "SH")
-    assert (len(seen), third) == (2, [])
-    failed = {event.slot for event in running.wait_event(EventKind.BACKEND_FAILED, 2)}
-    assert failed == set(running.slots[:2])
+    assert (line["tries"], line["code"]) == (3, "SH")
+    assert (len(seen), fourth) == (3, [])
+    failed = {event.slot for event in running.wait_event(EventKind.BACKEND_FAILED, 3)}
+    assert failed == set(running.slots[:3])
 
 
 def test_stale_connection_and_then_a_broken_one_lead_to_another_backend(balance, backend):
@@ -429,14 +429,14 @@ def test_refused_everywhere_is_502(balance, refused):
 
 
 def test_tries_are_limited(balance, backend, refused):
-    """The first backend and one other; the third stays untouched."""
+    """The first backend and two others; the fourth stays untouched."""
     from support.backend import refused_address
 
-    with refused_address() as second:
-        running = balance(refused, second, backend(answering(OK)))
+    with refused_address() as second, refused_address() as third:
+        running = balance(refused, second, third, backend(answering(OK)))
         assert ask(running.connect()).status == 502
-        assert running.line()["tries"] == 2
-        assert running.picked(2) == 0
+        assert running.line()["tries"] == 3
+        assert running.picked(3) == 0
 
 
 def test_unanswered_connect_tries_another_backend(balance, backend, unanswered):

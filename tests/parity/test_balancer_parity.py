@@ -13,19 +13,21 @@ slots = st.integers(0, SLOTS - 1)
 @st.composite
 def plans(draw):
     chosen = draw(st.lists(slots, unique=True, max_size=SLOTS))
-    entries = tuple(
+    entries = [
         PlanEntry(slot, draw(st.integers(1, 6)), draw(st.sampled_from([0, 0, 1, 3]))) for slot in chosen
-    )
+    ]
+    backups = tuple(entries.pop() for _ in range(draw(st.integers(0, len(entries)))))
     pick = draw(st.sampled_from([Pick.LEAST_LOADED, Pick.LEAST_LOADED, Pick.CYCLE]))
-    if pick is Pick.LEAST_LOADED or not chosen:
-        return Plan(entries=entries)
-    table = draw(st.lists(st.sampled_from(chosen), min_size=1, max_size=8))
-    return Plan(pick=pick, entries=entries, table=tuple(table))
+    if pick is Pick.LEAST_LOADED or not entries:
+        return Plan(entries=tuple(entries), backups=backups)
+    primaries = [entry.slot for entry in entries]
+    table = draw(st.lists(st.sampled_from(primaries), min_size=1, max_size=8))
+    return Plan(pick=pick, entries=tuple(entries), table=tuple(table), backups=backups)
 
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("acquire"), st.sets(slots, max_size=2)),
+        st.tuples(st.just("acquire"), st.sets(slots, max_size=SLOTS)),
         st.tuples(st.just("acquire"), st.just(frozenset())),
         st.tuples(st.just("release"), slots),
         st.tuples(st.just("publish"), plans()),

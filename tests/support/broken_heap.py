@@ -17,7 +17,7 @@ class _Node(ctypes.Structure):
         ("in_flight", c_uint32),
         ("weight", c_uint32),
         ("max_conns", c_uint32),
-        ("eligible", c_uint32),
+        ("tier", c_uint32),
     )
 
 
@@ -41,7 +41,8 @@ class _Core(ctypes.Structure):
         ("nodes", POINTER(_Node)),
         ("node_cap", c_uint32),
         ("heap", _Heap),
-        ("eligible_count", c_uint32),
+        ("backups", _Heap),
+        ("tier_count", c_uint32 * 3),
         ("table", c_void_p),
         ("table_len", c_uint32),
         ("cursor", c_uint32),
@@ -57,7 +58,7 @@ class _Core(ctypes.Structure):
 def core_of(balancer: Any, kind: type, count: int) -> _Core:
     """The struct in a native balancer, which is a `kind`, over `count` backends, all in the heap."""
     core = _Core.from_address(id(balancer) + kind.__basicsize__ - ctypes.sizeof(_Core))
-    assert (core.lock, core.heap.len, core.eligible_count) == (0, count, count), "the structs have changed"
+    assert (core.lock, core.heap.len, core.tier_count[1]) == (0, count, count), "the structs have changed"
     return core
 
 
@@ -77,7 +78,7 @@ def _count(core: _Core) -> None:
 
 
 def _stranger(core: _Core) -> None:
-    core.nodes[1].eligible = 0
+    core.nodes[1].tier = 0
 
 
 def _shorter(core: _Core) -> None:

@@ -85,6 +85,7 @@ def test_every_flag_reaches_the_configuration():
             "--max-header-size": "16K",
             "--max-header-fields": "50",
             "--max-body-size": "10m",
+            "--tries": "2",
             "--retry-budget": "5",
             "--buffer-memory": "1g",
             "--underscore-fields": "drop",
@@ -113,6 +114,7 @@ def test_every_flag_reaches_the_configuration():
         body_bytes=10_485_760,
         connections=77,
         buffer_bytes=1_073_741_824,
+        tries=2,
         retry_percent=5,
     )
     assert config.fields == FieldConfig(
@@ -269,6 +271,9 @@ def test_missing_address_is_named(missing):
         ("--max-header-fields", "257"),
         ("--max-body-size", "0"),
         ("--max-body-size", "8589934592g"),
+        ("--tries", "0"),
+        ("--tries", "11"),
+        ("--tries", "off"),
         ("--retry-budget", "101"),
         ("--retry-budget", "20%"),
         ("--buffer-memory", "0"),

@@ -10,7 +10,7 @@ from fastlb.model.config import (
     StatusRange,
     TimeoutConfig,
 )
-from fastlb.model.limits import TRIES_MAX, LimitConfig
+from fastlb.model.limits import LimitConfig
 
 
 def test_least_connections_is_the_policy():
@@ -63,9 +63,9 @@ def test_limits_of_a_head():
     assert (limits.line_bytes, limits.header_bytes, limits.fields) == (8192, 65_536, 100)
 
 
-def test_request_meets_two_backends_at_most():
-    """The first one and one other."""
-    assert TRIES_MAX == 2
+def test_request_meets_three_backends_at_most():
+    """The first one and two others."""
+    assert LimitConfig().tries == 3
 
 
 def test_access_log_is_off():

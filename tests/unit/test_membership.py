@@ -282,6 +282,18 @@ def test_backups_are_used_only_while_every_primary_is_out():
     assert seen == ["a", "b", "a"]
 
 
+def test_backups_that_are_up_stand_in_the_plan_for_further_tries():
+    """A primary that has just died is in the plan until it is found out; its clients need not wait."""
+    pool = Pool({}, {"backup": True, "max_conns": 3}, {"backup": True}, rise=1, fall=1)
+    pool.probe("abc", PASS)
+    pool.probe("c", FAIL)
+
+    (backup,) = pool.engine.plans[-1].backups
+    assert (pool.picked, backup.slot, backup.max_conns) == ("a", pool.all.member("b").slot, 3)
+    pool.probe("a", FAIL)
+    assert (pool.picked, pool.engine.plans[-1].backups) == ("b", ())
+
+
 class TestAllDown:
     """Nobody is up: refuse, or try everybody."""
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from fastlb.balancing.eligible import Candidate, eligible, in_panic
+from fastlb.balancing.eligible import Candidate, eligible, in_panic, stand_ins
 from fastlb.balancing.plans import build_plan
 from fastlb.model.config import Policy
 from fastlb.model.plan import Pick, PlanEntry
@@ -34,6 +34,15 @@ def test_a_backup_that_is_out_is_not_used_either():
     )
 
 
+def test_backups_stand_in_only_for_primaries_that_are_there():
+    """Once no primary is left, backups are picked like primaries."""
+    down = Candidate(slot=0, in_rotation=False)
+    backups = Candidate(slot=1, backup=True), Candidate(slot=2, backup=True, in_rotation=False)
+
+    assert [one.slot for one in stand_ins([Candidate(slot=0), *backups])] == [1]
+    assert stand_ins([down, *backups]) == stand_ins([Candidate(slot=0)]) == ()
+
+
 def test_primaries_out_of_rotation_are_left_out():
     """What is down, draining or ejected gets nothing new."""
     assert slots(Candidate(slot=0), Candidate(slot=1, in_rotation=False), Candidate(slot=2)) == [0, 2]
@@ -58,6 +67,18 @@ def test_least_conn_needs_no_table():
     plan = build_plan(Policy.LEAST_CONN, entries, retry_after_s=2)
 
     assert (plan.pick, plan.entries, plan.table) == (Pick.LEAST_LOADED, tuple(entries), ())
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_backups_stand_apart_from_the_table(policy):
+    """They are not in turn: an exchange comes to them when it has tried everybody else."""
+    plan = build_plan(policy, [PlanEntry(9)], backups=[PlanEntry(4, 3, 2)], retry_after_s=2)
+
+    assert (plan.entries, plan.backups, set(plan.table) - {9}) == (
+        (PlanEntry(9),),
+        (PlanEntry(4, 3, 2),),
+        set(),
+    )
 
 
 @pytest.mark.parametrize(("policy", "pick"), [(Policy.ROUND_ROBIN, Pick.CYCLE), (Policy.RANDOM, Pick.RANDOM)])
