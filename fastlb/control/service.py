@@ -14,6 +14,7 @@ from random import Random
 from fastlb import __version__
 from fastlb.control.access_log import AccessLog
 from fastlb.control.clock import Clock, SystemClock
+from fastlb.control.fading import Fading
 from fastlb.control.listeners import PathIdentity, bind, bound_address, path_identity, unlink_own
 from fastlb.control.logs import OftenRepeated, OperationLog
 from fastlb.control.membership import Membership
@@ -156,6 +157,7 @@ class Supervisor:
             # The engine has its own duplicate; ours would keep the port open after a drain.
             sock.close()
         self._spawn(self._keep_house())
+        self._spawn(self._forget_failures())
 
     def _bind(self, address: Address, listener: ListenerConfig) -> None:
         sock = bind(address, listener.socket_mode)
@@ -263,6 +265,12 @@ class Supervisor:
             self._take()
             self._report_access_log()
             self._report_lost_records()
+
+    async def _forget_failures(self) -> None:
+        fading = Fading(self.engine, self._clock)
+        while True:
+            pause_s = fading.step()
+            await asyncio.sleep(pause_s)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -29,8 +29,8 @@ class Balancer(Protocol):
         """Pick a backend that is not in `tried` and count one more exchange on it.
 
         Returns: the slot.
-        Order:   idle backends first, whatever their weight; then (n + 1) / weight, compared by
-                 cross-multiplication.
+        Order:   idle backends first, whatever their weight; then (n + phantom + 1) / weight,
+                 compared by cross-multiplication. The phantom is what `blame` has added.
         Ties:    the backend picked longest ago, identically in both engines; never picked before
                  picked, then the lower slot.
         Raises:  NoBackendError if every backend of the plan is full or tried.
@@ -38,6 +38,15 @@ class Balancer(Protocol):
 
     def release(self, slot: int) -> None:
         """Give one unit back. Raises ValueError if nothing was in flight."""
+
+    def blame(self, slot: int) -> None:
+        """A failure: let a backend look busier by one exchange, until that has faded. O(log n).
+
+        It counts in the order of LEAST_LOADED and in nothing else, and keeps nobody out.
+        """
+
+    def fade(self, share: float) -> bool:
+        """Let what failures have added fade to `share` of it, 0 to 1. Returns: True while some is left."""
 
     def in_flight(self, slot: int) -> int:
         """Exchanges counted on `slot` now; 0 for a slot never seen."""
@@ -106,6 +115,12 @@ class Engine(Protocol):
 
         Those that have no response yet are answered with 502, the others are reset. What is
         still connecting goes on, to another backend if need be. Unknown slots are ignored.
+        """
+
+    def fade_failures(self, share: float) -> bool:
+        """Let what failures have added to the loads of backends fade to `share` of it.
+
+        Returns: True while some is left. Cost: O(b log n) for b backends that have failed of late.
         """
 
     def open_listener(self, sock: socket.socket, mode: Mode, proxy_protocol: bool = False) -> None:

@@ -24,6 +24,10 @@ TRAILER_MAX_BYTES = 8192
 IDLE_MAX = 512
 # Different backends that one exchange may meet, whatever the user says.
 TRIES_MAX = 10
+# What one exchange weighs in a load, so that what failures have added to it can fade in small steps.
+LOAD_UNIT = 1024
+# All that failures can add to the load of one backend: 65,536 exchanges.
+PHANTOM_MAX = 65_536 * LOAD_UNIT
 # Retries are counted over the last so many seconds; so many a second are always allowed.
 RETRY_WINDOW_S = 10
 RETRIES_MIN_PER_S = 3

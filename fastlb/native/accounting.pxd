@@ -23,6 +23,7 @@ cdef void account_exchange(worker_t* worker, exchange_t* exchange) noexcept nogi
 cdef void account_progress(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef void account_event(worker_t* worker, uint32_t kind, int32_t slot, int32_t error,
                         uint32_t in_a_row) noexcept nogil
+cdef void account_blame(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef void account_failure(worker_t* worker, exchange_t* exchange, uint32_t kind,
                           int32_t error) noexcept nogil
 

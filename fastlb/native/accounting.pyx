@@ -10,10 +10,11 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcpy, memset, strlen
 
+from fastlb.native.balancer cimport balancer_blame, balancer_t
 from fastlb.native.linux cimport gmtime_r, tm
 from fastlb.native.mailbox cimport wake
 from fastlb.native.types cimport (
-    EJECT_GATEWAY, EJECT_OFF, EVENT_BACKEND_ERROR, TRIES_MAX, X_ANSWERED, counter_add, counter_add_shared,
+    EJECT_ALL, EJECT_GATEWAY, EVENT_BACKEND_ERROR, TRIES_MAX, X_ANSWERED, counter_add, counter_add_shared,
     counter_clear_shared, event_t, exchange_t, flag_read, flag_swap, record_t, ring_t, worker_t,
 )
 
@@ -137,22 +138,31 @@ cdef void account_event(worker_t* worker, uint32_t kind, int32_t slot, int32_t e
     wake_soon(worker)
 
 
+cdef void account_blame(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The backend of the exchange failed: it must not look idle because of that."""
+    balancer_blame(<balancer_t*> worker.balancer, exchange.backend.slot)
+
+
 cdef void account_failure(worker_t* worker, exchange_t* exchange, uint32_t kind,
                           int32_t error) noexcept nogil:
-    """The backend of the exchange failed: count it and tell the control plane."""
+    """The backend of the exchange failed: blame it, count it and tell the control plane."""
     cdef uint64_t in_a_row = counter_add_shared(&exchange.backend.failed_in_a_row, 1)
     counter_add_shared(&exchange.backend.failures, 1)
+    account_blame(worker, exchange)
     account_event(worker, kind, <int32_t> exchange.backend.slot, error, <uint32_t> in_a_row)
 
 
 cdef void account_status(worker_t* worker, exchange_t* exchange, uint32_t status) noexcept nogil:
-    """The backend has answered, which is a success unless its status counts as a failure."""
+    """The backend has answered, which is a success unless its status counts as a failure. A server
+    error is blamed also if it does not."""
     cdef uint32_t rule = worker.settings.eject_errors
-    if status >= 500 and rule != EJECT_OFF \
-            and (502 <= status <= 504 if rule == EJECT_GATEWAY else status != 501 and status != 505):
+    cdef bint failed = status >= 500 and status != 501 and status != 505
+    if failed and (rule == EJECT_ALL or (rule == EJECT_GATEWAY and 502 <= status <= 504)):
         account_failure(worker, exchange, EVENT_BACKEND_ERROR, 0)
-    else:
-        counter_clear_shared(&exchange.backend.failed_in_a_row)
+        return
+    if failed:
+        account_blame(worker, exchange)
+    counter_clear_shared(&exchange.backend.failed_in_a_row)
 
 
 # ---- lines ----------------------------------------------------------------------------------

@@ -1,11 +1,15 @@
 """One balancer for all workers: who is picked, and how many exchanges each backend has.
 
 LEAST_LOADED is an indexed heap (heap.pxd). Its order, and nothing else, decides:
-  1. backends with nothing in flight, whatever their weight;
-  2. the smaller (n + 1) / weight, compared by cross-multiplication;
+  1. backends with nothing in flight and no phantom, whatever their weight;
+  2. the smaller (n + phantom + 1) / weight, compared by cross-multiplication;
   3. the one picked longest ago; 4. the lower slot.
 A backend that is full or not in the plan is not in the heap; its count is kept.
 CYCLE and RANDOM index the plan's table and step over what is full or tried.
+
+The phantom of a backend is what failures add to its load, one unit each; it halves every second, in
+steps that the control plane makes (balancer_fade). A backend that fails fast would otherwise look idle
+and draw the traffic. It only makes a backend look busy: it counts in nothing but the order.
 
 Backups stand in a heap of their own, which is asked once every other backend of the plan was tried.
 While one of those is only full, it is waited for.
@@ -23,6 +27,9 @@ cdef enum:
     PICK_CYCLE
     PICK_RANDOM
     WORKERS_MAX = 64
+    PHANTOM_MAX = 67108864   # model.limits.PHANTOM_MAX
+    FADE_ONE = 65536         # share 1 in balancer_fade()
+    FADE_STEPS = 64          # backends that fade behind one lock
 
 # node_t.tier
 cdef enum:
@@ -42,6 +49,8 @@ cdef struct node_t:
     uint32_t weight
     uint32_t max_conns       # 0 = no limit
     uint32_t tier
+    uint32_t phantom         # in 1 / LOAD_UNIT
+    uint32_t fading          # stands in balancer_t.fading
 
 cdef struct balancer_t:
     spin_t lock
@@ -51,6 +60,8 @@ cdef struct balancer_t:
     heap_t heap
     heap_t backups
     uint32_t tier_count[TIERS]
+    uint32_t* fading         # slots of the backends with a phantom
+    uint32_t fading_count
     uint32_t* table
     uint32_t table_len
     uint32_t cursor
@@ -67,6 +78,8 @@ cdef int balancer_acquire(balancer_t* b, const int32_t* tried, uint32_t tried_co
                           uint32_t* in_flight) noexcept nogil
 cdef bint balancer_release(balancer_t* b, uint32_t slot) noexcept nogil
 cdef uint32_t balancer_in_flight(balancer_t* b, uint32_t slot) noexcept nogil
+cdef void balancer_blame(balancer_t* b, uint32_t slot) noexcept nogil
+cdef bint balancer_fade(balancer_t* b, uint32_t share) noexcept nogil
 cdef bint balancer_plan(balancer_t* b, uint32_t pick, const uint32_t* slots, const uint32_t* weights,
                         const uint32_t* max_conns, uint32_t count, uint32_t backups, uint32_t* table,
                         uint32_t table_len) noexcept nogil

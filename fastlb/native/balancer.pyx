@@ -8,8 +8,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from fastlb.native.heap cimport (
-    NOT_IN_HEAP, heap_before, heap_clear, heap_entry_t, heap_free, heap_load, heap_parent, heap_reach,
-    heap_remove, heap_set, heap_t,
+    LOAD_UNIT, NOT_IN_HEAP, heap_before, heap_clear, heap_entry_t, heap_free, heap_load, heap_parent,
+    heap_reach, heap_remove, heap_set, heap_t,
 )
 from fastlb.native.types cimport flag_read, flag_write, spin_lock, spin_unlock, waiter_t
 
@@ -41,7 +41,7 @@ cdef void node_settle(balancer_t* b, uint32_t slot) noexcept nogil:
         heap_remove(heap, slot)
         return
     entry.picked_tick = node.picked_tick
-    entry.load = heap_load(node.in_flight)
+    entry.load = heap_load(node.in_flight, node.phantom)
     entry.weight = node.weight
     entry.slot = slot
     heap_set(heap, &entry)
@@ -51,6 +51,7 @@ cdef bint nodes_reach(balancer_t* b, uint32_t slot) noexcept nogil:
     """Make room for `slot`. False without memory."""
     cdef uint32_t cap = b.node_cap if b.node_cap else 16
     cdef node_t* nodes
+    cdef uint32_t* fading
     cdef uint32_t i
     if slot < b.node_cap:
         return True
@@ -60,6 +61,10 @@ cdef bint nodes_reach(balancer_t* b, uint32_t slot) noexcept nogil:
     if nodes == NULL:
         return False
     b.nodes = nodes
+    fading = <uint32_t*> realloc(b.fading, cap * sizeof(uint32_t))
+    if fading == NULL:
+        return False
+    b.fading = fading
     if not heap_reach(&b.heap, cap) or not heap_reach(&b.backups, cap):
         return False
     memset(&nodes[b.node_cap], 0, (cap - b.node_cap) * sizeof(node_t))
@@ -82,7 +87,9 @@ cdef void balancer_free(balancer_t* b) noexcept nogil:
     heap_free(&b.heap)
     heap_free(&b.backups)
     free(b.table)
+    free(b.fading)
     b.nodes = NULL
+    b.fading = NULL
     b.table = NULL
 
 
@@ -260,6 +267,61 @@ cdef bint balancer_release(balancer_t* b, uint32_t slot) noexcept nogil:
     return counted
 
 
+# ---- phantoms -------------------------------------------------------------------------------
+
+cdef void balancer_blame(balancer_t* b, uint32_t slot) noexcept nogil:
+    """The backend has failed: let it look busier by one unit. Tables ask nobody how busy he is, and
+    nobody asks for one that is neither in the plan nor has anything open."""
+    cdef node_t* node
+    spin_lock(&b.lock)
+    node = &b.nodes[slot if slot < b.node_cap else 0]
+    if slot < b.node_cap and b.pick == PICK_LEAST_LOADED and (node.tier != TIER_OUT or node.in_flight):
+        node.phantom = min(node.phantom + LOAD_UNIT, <uint32_t> PHANTOM_MAX)
+        if not node.fading:
+            node.fading = True
+            b.fading[b.fading_count] = slot
+            b.fading_count += 1
+        node_settle(b, slot)
+    spin_unlock(&b.lock)
+
+
+cdef bint balancer_fade(balancer_t* b, uint32_t share) noexcept nogil:
+    """Let every phantom fade to `share` / FADE_ONE of it, rounded down. True while one is left.
+
+    The lock is given back between steps. What is added meanwhile stands behind the place that was
+    reached, or takes the place of one that has gone: then it fades the next time.
+    """
+    cdef uint32_t at, _left
+    cdef bint more = True
+    spin_lock(&b.lock)
+    at = b.fading_count
+    while more:
+        at = min(at, b.fading_count)
+        for _left in range(FADE_STEPS):
+            more = at > 0
+            if not more:
+                break
+            at -= 1
+            fade_one(b, at, share)
+        if more:
+            spin_unlock(&b.lock)
+            spin_lock(&b.lock)
+    more = b.fading_count > 0
+    spin_unlock(&b.lock)
+    return more
+
+
+cdef void fade_one(balancer_t* b, uint32_t at, uint32_t share) noexcept nogil:
+    cdef uint32_t slot = b.fading[at]
+    cdef node_t* node = &b.nodes[slot]
+    node.phantom = <uint32_t> (<uint64_t> node.phantom * share // FADE_ONE)
+    if node.phantom == 0:
+        node.fading = False
+        b.fading_count -= 1
+        b.fading[at] = b.fading[b.fading_count]
+    node_settle(b, slot)
+
+
 cdef uint32_t balancer_in_flight(balancer_t* b, uint32_t slot) noexcept nogil:
     cdef uint32_t found
     spin_lock(&b.lock)
@@ -292,7 +354,7 @@ cdef int heap_check(balancer_t* b, const heap_t* heap, uint32_t tier) noexcept n
             wanted += 1
             if at == NOT_IN_HEAP or heap.entries[at].slot != i:
                 broken = 2
-            elif heap.entries[at].load != heap_load(node.in_flight):
+            elif heap.entries[at].load != heap_load(node.in_flight, node.phantom):
                 broken = 3
         elif at != NOT_IN_HEAP:
             broken = 4
@@ -445,7 +507,7 @@ cdef class Balancer:
         """Pick the least loaded backend that is not in `tried` and count one more exchange on it.
 
         Returns: the slot.
-        Order:   idle first, then (n + 1) / weight, compared by cross-multiplication.
+        Order:   idle first, then (n + phantom + 1) / weight, compared by cross-multiplication.
         Ties:    the backend picked longest ago, identically in both engines.
         Cost:    O(log n) in backends, one short lock.
         Raises:  NoBackendError if every backend is out, full or tried.
@@ -470,6 +532,19 @@ cdef class Balancer:
         """Give one unit back. O(log n). Raises ValueError if nothing was in flight."""
         if slot < 0 or not balancer_release(&self.core, slot):
             raise ValueError(f"nothing is in flight on slot {slot}")
+
+    def blame(self, slot: int) -> None:
+        """A failure: let `slot` look busier by one exchange, until that has faded. O(log n)."""
+        if slot >= 0:
+            balancer_blame(&self.core, slot)
+
+    def fade(self, share: float) -> bool:
+        """Let what failures have added fade to `share` of it. True while some is left."""
+        cdef uint32_t kept = int(share * FADE_ONE)
+        cdef bint left
+        with nogil:
+            left = balancer_fade(&self.core, kept)
+        return left
 
     def in_flight(self, slot: int) -> int:
         """Exchanges counted on `slot` now."""

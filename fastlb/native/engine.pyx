@@ -471,6 +471,10 @@ cdef class NativeEngine:
             wake(self.settings.wake_fds[worker_id])
             worker_id = balancer_grant(&self.balancer.core)
 
+    def fade_failures(self, share: float) -> bool:
+        """Let what failures have added to the loads of backends fade to `share` of it."""
+        return self.balancer.fade(share)
+
     def open_listener(self, sock, mode: Mode, proxy_protocol: bool = False) -> None:
         """Accept from a listening socket in every worker: see accept_queues()."""
         cdef uint32_t role = ROLE_HTTP_CLIENT if mode is Mode.HTTP else ROLE_TCP_CLIENT

@@ -16,10 +16,11 @@ from libc.stdlib cimport free, realloc
 cdef enum:
     HEAP_CHILDREN = 4
     NOT_IN_HEAP = -1
+    LOAD_UNIT = 1024         # model.limits.LOAD_UNIT: what one exchange weighs in a load
 
 cdef struct heap_entry_t:
     uint64_t picked_tick
-    uint32_t load            # heap_load()
+    uint64_t load            # heap_load()
     uint32_t weight
     uint32_t slot
 
@@ -31,15 +32,18 @@ cdef struct heap_t:
     uint32_t cap
 
 
-cdef inline uint32_t heap_load(uint32_t in_flight) noexcept nogil:
-    """What the order compares by weight; 0 puts idle backends first whatever their weight."""
-    return in_flight + 1 if in_flight else 0
+cdef inline uint64_t heap_load(uint32_t in_flight, uint32_t phantom) noexcept nogil:
+    """What the order compares by weight; 0 puts idle backends first whatever their weight. It stays
+    below 2^43, and its product with a weight below 2^59."""
+    if in_flight == 0 and phantom == 0:
+        return 0
+    return (<uint64_t> in_flight + 1) * LOAD_UNIT + phantom
 
 
 cdef inline bint heap_before(const heap_entry_t* a, const heap_entry_t* b) noexcept nogil:
     """The order; see balancer.pxd."""
-    cdef uint64_t left = <uint64_t> a.load * b.weight
-    cdef uint64_t right = <uint64_t> b.load * a.weight
+    cdef uint64_t left = a.load * b.weight
+    cdef uint64_t right = b.load * a.weight
     if left != right:
         return left < right
     if a.picked_tick != b.picked_tick:

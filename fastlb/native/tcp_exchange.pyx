@@ -3,7 +3,7 @@
 from libc.errno cimport ENOMEM, ETIMEDOUT
 from libc.stdint cimport int64_t, uint32_t
 
-from fastlb.native.accounting cimport account_progress
+from fastlb.native.accounting cimport account_blame, account_progress
 from fastlb.native.connection cimport (
     connection_close, connection_error, connection_note, connection_reset,
 )
@@ -90,16 +90,19 @@ cdef void tcp_granted(worker_t* worker, exchange_t* exchange) noexcept nogil:
 cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Move what can be moved in both directions, and see whether that was the end."""
     cdef bint ended = exchange.request.shut or exchange.response.shut
-    cdef bint moved
+    cdef bint moved, silent
     cdef step_t out, back
     out = half_pump(worker, &exchange.request, exchange.response.shut)
     if out == STEP_FAILED:
         broken(worker, exchange, &exchange.request)
         return
+    silent = said_nothing(exchange) and not exchange.request.shut
     back = half_pump(worker, &exchange.response, exchange.request.shut)
     if back == STEP_FAILED:
         broken(worker, exchange, &exchange.response)
         return
+    if silent and back == STEP_EOF and said_nothing(exchange):
+        account_blame(worker, exchange)              # its FIN is all that it had to say
     if exchange.record.first_byte_us < 0 and exchange.response.moved_bytes:
         exchange.record.first_byte_us = <int64_t> ((worker.now_ns - exchange.picked_ns) // 1000)
     if exchange.request.shut and exchange.response.shut:
@@ -109,6 +112,7 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         tcp_abort(worker, exchange, c'C', c'D')
         return
     if gone(exchange.upstream, &exchange.response):
+        blame_silent(worker, exchange)
         tcp_abort(worker, exchange, c'S', c'D')
         return
     account_progress(worker, exchange)
@@ -121,6 +125,17 @@ cdef void tcp_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
             timer_arm(worker, exchange.client, TIMER_FIN)
     elif moved:
         timer_arm(worker, exchange.client, TIMER_TUNNEL if exchange.flags & X_TUNNEL else TIMER_IDLE)
+
+
+cdef inline bint said_nothing(const exchange_t* exchange) noexcept nogil:
+    """True while no byte has come from the backend of a session. A tunnel has had its 101."""
+    return not exchange.flags & X_TUNNEL and exchange.response.taken_bytes == 0
+
+
+cdef void blame_silent(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The backend broke the session off."""
+    if said_nothing(exchange):
+        account_blame(worker, exchange)
 
 
 cdef bint gone(connection_t* conn, half_t* half) noexcept nogil:
@@ -158,8 +173,11 @@ cdef void broken(worker_t* worker, exchange_t* exchange, half_t* half) noexcept 
     cdef connection_t* guilty = half.source if half.error_side == SIDE_SOURCE else half.target
     if half.error_errno == ENOMEM:
         tcp_abort(worker, exchange, c'R', c'D')
+    elif guilty == exchange.client:
+        tcp_abort(worker, exchange, c'C', c'D')
     else:
-        tcp_abort(worker, exchange, c'C' if guilty == exchange.client else c'S', c'D')
+        blame_silent(worker, exchange)
+        tcp_abort(worker, exchange, c'S', c'D')
 
 
 cdef void tcp_abort(worker_t* worker, exchange_t* exchange, char who, char phase) noexcept nogil:

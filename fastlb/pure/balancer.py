@@ -11,26 +11,46 @@ from collections.abc import Callable, Collection
 from functools import cmp_to_key
 
 from fastlb.model.errors import ConfigError, NoBackendError
+from fastlb.model.limits import LOAD_UNIT, PHANTOM_MAX
 from fastlb.model.plan import Pick, Plan, PlanEntry
 
 _UINT64_MAX = 2**64 - 1
 _OUT = -1  # position of a node that is not in the heap
+_FADE_ONE = 65_536  # as in the native engine, so that both round alike
 
 
 class _Node:
     """One backend's count. Lives from its first plan until `forget`."""
 
-    __slots__ = ("backup", "in_flight", "listed", "max_conns", "picked_at", "position", "slot", "weight")
+    __slots__ = (
+        "backup",
+        "in_flight",
+        "listed",
+        "load",
+        "max_conns",
+        "phantom",
+        "picked_at",
+        "position",
+        "slot",
+        "weight",
+    )
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
         self.weight = 1
         self.max_conns = 0
         self.in_flight = 0
+        self.phantom = 0  # what failures have added to its load, in 1 / LOAD_UNIT
+        self.load = 0  # what the order compares by weight; see `weigh`
         self.picked_at = 0  # sequence number of the last pick; 0 = never
         self.listed = False  # named by the plan
         self.backup = False  # and as a backup
         self.position = _OUT
+
+    def weigh(self) -> None:
+        """The count or the phantom has changed. Idle backends tie whatever their weight."""
+        busy = self.in_flight or self.phantom
+        self.load = (self.in_flight + 1) * LOAD_UNIT + self.phantom if busy else 0
 
     @property
     def full(self) -> bool:
@@ -43,18 +63,10 @@ class _Node:
 
 
 def _before(a: _Node, b: _Node) -> bool:
-    """True if `a` is picked before `b`: idle first, then (n + 1) / weight, then least recent.
-
-    Two idle backends tie whatever their weights.
-    """
-    if not a.in_flight or not b.in_flight:
-        if a.in_flight or b.in_flight:
-            return not a.in_flight
-    else:
-        left = (a.in_flight + 1) * b.weight
-        right = (b.in_flight + 1) * a.weight
-        if left != right:
-            return left < right
+    """True if `a` is picked before `b`: idle first, then (n + phantom + 1) / weight, then least recent."""
+    left, right = a.load * b.weight, b.load * a.weight
+    if left != right:
+        return left < right
     if a.picked_at != b.picked_at:
         return a.picked_at < b.picked_at
     return a.slot < b.slot
@@ -82,6 +94,7 @@ class Balancer:
         self._nodes: dict[int, _Node] = {}
         self._heap: list[_Node] = []
         self._backups: list[_Node] = []
+        self._fading: dict[int, _Node] = {}  # those with a phantom, by slot
         self._pick = Pick.LEAST_LOADED
         self._table: tuple[int, ...] = ()
         self._cursor = 0
@@ -113,6 +126,7 @@ class Balancer:
         node = self._nodes.get(slot)
         if node is not None and not node.listed and not node.in_flight:
             del self._nodes[slot]
+            self._fading.pop(slot, None)
 
     def _list(self, entry: PlanEntry, *, backup: bool) -> None:
         node = self._nodes.get(entry.slot)
@@ -136,7 +150,7 @@ class Balancer:
     def acquire(self, tried: Collection[int] = ()) -> int:
         """Pick a backend that is not in `tried` and count one more exchange on it.
 
-        Order:  idle first, then (n + 1) / weight by cross-multiplication, then least recently
+        Order:  idle first, then (n + phantom + 1) / weight by cross-multiplication, then least recently
                 picked, then the lower slot; or the table's next slot. A backup if every other
                 backend is tried; while one of them is only full, nobody.
         Cost:   O(log n) in backends; O(table) at worst for a table.
@@ -153,6 +167,7 @@ class Balancer:
         self._sequence += 1
         node.picked_at = self._sequence
         node.in_flight += 1
+        node.weigh()
         if node.full:
             self._take_out(node)
         elif node.position != _OUT:
@@ -168,12 +183,37 @@ class Balancer:
         if node is None or not node.in_flight:
             raise ValueError(f"nothing in flight on slot {slot}")
         node.in_flight -= 1
+        node.weigh()
         if node.position != _OUT:
             self._sift_up(node, node.position)
         elif node.ordered:
             self._put_in(node)
         if self._waiters:
             self._grant()
+
+    def blame(self, slot: int) -> None:
+        """A failure: let a backend look busier by one exchange. Tables ask nobody how busy he is, and
+        nobody asks for one that is neither in the plan nor has anything open."""
+        node = self._nodes.get(slot)
+        if node is None or self._pick is not Pick.LEAST_LOADED or not (node.listed or node.in_flight):
+            return
+        node.phantom = min(node.phantom + LOAD_UNIT, PHANTOM_MAX)
+        node.weigh()
+        self._fading[slot] = node
+        if node.position != _OUT:
+            self._sift_down(node, node.position)
+
+    def fade(self, share: float) -> bool:
+        """Let what failures have added fade to `share` of it. True while some is left."""
+        kept = int(share * _FADE_ONE)
+        for slot, node in tuple(self._fading.items()):
+            node.phantom = node.phantom * kept // _FADE_ONE
+            node.weigh()
+            if not node.phantom:
+                del self._fading[slot]
+            if node.position != _OUT:
+                self._sift_up(node, node.position)
+        return bool(self._fading)
 
     def in_flight(self, slot: int) -> int:
         """Exchanges counted on `slot` now; 0 for a slot never seen."""
@@ -356,6 +396,16 @@ class LeastLoaded(Balancer):
         """See Balancer.release."""
         with self._lock:
             super().release(slot)
+
+    def blame(self, slot: int) -> None:
+        """See Balancer.blame."""
+        with self._lock:
+            super().blame(slot)
+
+    def fade(self, share: float) -> bool:
+        """See Balancer.fade."""
+        with self._lock:
+            return super().fade(share)
 
     def drain(self, slot: int) -> None:
         """Pick it no more; what is in flight stays counted. O(log n)."""

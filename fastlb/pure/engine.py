@@ -54,6 +54,10 @@ class PureEngine:
         """End what has a connection to the backend of `slot`."""
         self._here.end_exchanges(slot, who)
 
+    def fade_failures(self, share: float) -> bool:
+        """Let what failures have added to the loads of backends fade to `share` of it."""
+        return self._here.balancer.fade(share)
+
     def open_listener(self, sock: socket.socket, mode: Mode, proxy_protocol: bool = False) -> None:
         """Accept from a duplicate of a listening socket."""
         try:

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import time
 
+from fastlb.model.config import EjectErrors
 from fastlb.model.events import EventKind
 from fastlb.pure.accounting import Record
 from fastlb.pure.connection import Connection
@@ -277,6 +278,8 @@ class HttpExchange(Answering):
             self.worker.failed(self.backend, EventKind.BACKEND_ERROR, 0)
         else:
             self.backend.failed_in_a_row = 0
+            if EjectErrors.ALL.counts(response.status):
+                self.worker.balancer.blame(self.backend.slot)
         self._response = response
         self._response_body = body
         self._keep = request.keep_alive and self._body.done and not self.worker.draining and body.delimited

@@ -19,7 +19,8 @@ class Relay:
     """One session between a client and a backend.
 
     `idle_s`: no byte in either direction. `fin_s`: the same after one side has sent FIN.
-    `ended` is called once, with the termination code, when both sockets are closed.
+    `ended` is called once, with the termination code, when both sockets are closed; `silent` before,
+    if the backend is the first to end and has not said a word.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Relay:
         "_idle_s",
         "_patience",
         "_record",
+        "_silent",
         "_upstream",
         "_upstream_lost",
     )
@@ -48,6 +50,7 @@ class Relay:
         fin_s: float,
         buffers: Buffers,
         ended: Callable[[str], None],
+        silent: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._upstream = upstream
@@ -58,6 +61,7 @@ class Relay:
         self._fin_s = fin_s
         self._buffers = buffers
         self._ended = ended
+        self._silent = silent
         self._code = "--"
         self._client_lost = False
         self._upstream_lost = False
@@ -138,11 +142,15 @@ class Relay:
         self._touch()
 
     def upstream_eof(self) -> None:
+        if not self._client.eof:
+            self._tell_if_silent()
         self._client.finish()
         self._close_if_done()
 
     def upstream_lost(self, error: Exception | None) -> None:
         self._upstream_lost = True
+        if error is not None and self._code == "--":
+            self._tell_if_silent()
         self._side_lost(error, "SD", self._client)
 
     def upstream_full(self) -> None:
@@ -152,6 +160,10 @@ class Relay:
     def upstream_drained(self) -> None:
         self._client.resume()
         self._touch()
+
+    def _tell_if_silent(self) -> None:
+        if not self._record.first_byte_ns:
+            self._silent()
 
     # --- both -------------------------------------------------------------------------------
 

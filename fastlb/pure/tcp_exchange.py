@@ -107,10 +107,15 @@ class TcpExchange(Exchange):
             fin_s=timeouts.fin_s,
             buffers=self.worker.buffers,
             ended=self.end,
+            silent=self._backend_silent,
         )
         early, self._early = self._early, b""
         self._relay.start(early, b"")
         upstream.attach(self._relay)
+
+    def _backend_silent(self) -> None:
+        assert self.backend is not None
+        self.worker.balancer.blame(self.backend.slot)
 
     def _client_ends(self) -> Ends | None:
         return client_ends(self._client.sock, self._client.peer)

@@ -134,6 +134,7 @@ class Worker:
         """Write down that a backend failed."""
         backend.failures += 1
         backend.failed_in_a_row += 1
+        self.balancer.blame(backend.slot)
         self.accounts.event(kind, backend.slot, errno, backend.failed_in_a_row)
 
     def retry_allowed(self) -> bool:

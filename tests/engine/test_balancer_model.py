@@ -20,6 +20,8 @@ operations = st.lists(
         st.tuples(st.just("acquire"), st.sets(slots, max_size=2)),
         st.tuples(st.just("acquire"), st.just(frozenset())),
         st.tuples(st.just("release"), slots),
+        st.tuples(st.just("blame"), slots),
+        st.tuples(st.just("fade"), st.sampled_from([0.0, 0.125, 0.5, 0.875, 1.0])),
         st.tuples(st.just("drain"), slots),
         st.tuples(st.just("restore"), slots),
         st.tuples(st.just("set_weight"), st.tuples(slots, st.integers(0, 9))),
@@ -57,6 +59,8 @@ def test_heap_picks_what_the_list_picks(engine, weights, max_conns, steps):
             assert pick(heap, what) == listed.acquire(what)
         elif verb == "release":
             assert give_back(heap, what) == listed.release(what)
+        elif verb == "fade":
+            assert heap.fade(what) == listed.fade(what)
         elif verb == "set_weight":
             heap.set_weight(*what)
             listed.set_weight(*what)

@@ -30,6 +30,8 @@ steps = st.lists(
         st.tuples(st.just("acquire"), st.sets(slots, max_size=SLOTS)),
         st.tuples(st.just("acquire"), st.just(frozenset())),
         st.tuples(st.just("release"), slots),
+        st.tuples(st.just("blame"), slots),
+        st.tuples(st.just("fade"), st.floats(0, 1)),
         st.tuples(st.just("publish"), plans()),
     ),
     min_size=10,

@@ -166,6 +166,10 @@ class Balance:
         sock.connect(("127.0.0.1", port or self.port))
         return self.adopt(sock)
 
+    def fade(self, share: float) -> bool:
+        """Let failures fade, as the control plane does all the time. True while some are left."""
+        return self._loop.call(lambda: self.engine.fade_failures(share))
+
     def ledger(self) -> Ledger:
         """The counters now."""
         return self._loop.call(self.engine.ledger)

@@ -18,11 +18,13 @@ class _Node(ctypes.Structure):
         ("weight", c_uint32),
         ("max_conns", c_uint32),
         ("tier", c_uint32),
+        ("phantom", c_uint32),
+        ("fading", c_uint32),
     )
 
 
 class _Entry(ctypes.Structure):
-    _fields_ = (("picked_tick", c_uint64), ("load", c_uint32), ("weight", c_uint32), ("slot", c_uint32))
+    _fields_ = (("picked_tick", c_uint64), ("load", c_uint64), ("weight", c_uint32), ("slot", c_uint32))
 
 
 class _Heap(ctypes.Structure):
@@ -43,6 +45,8 @@ class _Core(ctypes.Structure):
         ("heap", _Heap),
         ("backups", _Heap),
         ("tier_count", c_uint32 * 3),
+        ("fading", POINTER(c_uint32)),
+        ("fading_count", c_uint32),
         ("table", c_void_p),
         ("table_len", c_uint32),
         ("cursor", c_uint32),
@@ -66,7 +70,7 @@ def core_of(balancer: Any, kind: type, count: int) -> _Core:
 
 
 def _load(core: _Core) -> None:
-    core.heap.entries[0].load = 1000
+    core.heap.entries[0].load = 1_000_000
 
 
 def _place(core: _Core) -> None:

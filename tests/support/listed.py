@@ -11,6 +11,7 @@ class Listed:
         self.weights = list(weights)
         self.max_conns = list(max_conns) or [0] * len(weights)
         self.counts = [0] * len(weights)
+        self.phantoms = [0] * len(weights)  # in 1024ths of an exchange
         self.drained = [False] * len(weights)
         self.last_pick = [0] * len(weights)
         self._picks = 0
@@ -21,8 +22,8 @@ class Listed:
 
     def _order(self, slot: int) -> tuple[Fraction, int, int]:
         # Idle backends come first whatever their weight, so all of them are worth the same.
-        count = self.counts[slot]
-        load = Fraction(count + 1, self.weights[slot]) if count else Fraction(0)
+        busy = self.counts[slot] + Fraction(self.phantoms[slot], 1024)
+        load = (busy + 1) / self.weights[slot] if busy else Fraction(0)
         return load, self.last_pick[slot], slot
 
     def acquire(self, tried: Collection[int] = ()) -> int | None:
@@ -42,6 +43,16 @@ class Listed:
             return False
         self.counts[slot] -= 1
         return True
+
+    def blame(self, slot: int) -> None:
+        """One exchange more, as far as the order goes, unless nobody asks for the slot."""
+        if self.counts[slot] or not (self.drained[slot] or self.weights[slot] == 0):
+            self.phantoms[slot] += 1024
+
+    def fade(self, share: float) -> bool:
+        """What is left of that, rounded down. True if that is something."""
+        self.phantoms = [int(phantom * share) for phantom in self.phantoms]
+        return any(self.phantoms)
 
     def drain(self, slot: int) -> None:
         """Pick it no more."""

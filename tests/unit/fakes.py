@@ -31,6 +31,8 @@ class FakeEngine:
         self.listeners: list[tuple[socket.socket, Mode]] = []
         self.proxied: list[bool] = []
         self.proxy_protocols: dict[Address, ProxyProtocol] = {}
+        self.shares: list[float] = []
+        self.failing = False
         self.stops = 0
         self.drains = 0
         self.drained = asyncio.Event()
@@ -54,6 +56,10 @@ class FakeEngine:
 
     def end_exchanges(self, slot: int, who: str) -> None:
         self.ended.append((slot, who))
+
+    def fade_failures(self, share: float) -> bool:
+        self.shares.append(share)
+        return self.failing
 
     @property
     def picked(self) -> dict[int, int]:
