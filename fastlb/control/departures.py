@@ -31,14 +31,13 @@ class Departures:
         if not self._due_s:
             return
         now_s = self._clock.now_s()
-        in_flight = {counts.slot: counts.in_flight for counts in self._engine.ledger().backends}
         for slot, (label, due_s) in list(self._due_s.items()):
             if due_s <= now_s:
                 del self._due_s[slot]
-                if in_flight.get(slot):
+                if exchanges := self._engine.exchanges_on(slot):
                     self._engine.end_exchanges(slot, "K")
                     self._log.warning(
                         "exchanges ended at the end of their backend's drain",
                         backend=label,
-                        exchanges=in_flight[slot],
+                        exchanges=exchanges,
                     )

@@ -95,8 +95,7 @@ class Publisher:
         if not since or not warm:
             return {}
         now_s = self._clock.now_s()
-        in_flight = {counts.slot: counts.in_flight for counts in self._engine.ledger().backends}
-        others = [(in_flight.get(one.slot, 0), one.weight) for one in warm]
+        others = [(self._engine.exchanges_on(one.slot), one.weight) for one in warm]
         caps = {}
         for one in chosen:
             if one.slot in since:

@@ -97,7 +97,9 @@ class Engine(Protocol):
         """The slot of a numeric or UNIX address: the one it had if it is still known.
 
         `proxy_protocol`: each connection to it begins with a header that names the client, so it
-        is closed after its exchange.
+        is closed after its exchange. The slot of a removed address is given to another one once
+        nothing of it is left: no exchange that has met it, no connection, and no event or line that
+        was not taken. Its counters begin anew.
         Raises: ConfigError if the address has a host name, the label more than LABEL_MAX_BYTES, or
         there are BACKENDS_MAX already.
         """
@@ -149,6 +151,9 @@ class Engine(Protocol):
 
     def take_access(self) -> bytes:
         """Whole access-log lines since the last call, each ended by a newline, oldest first."""
+
+    def exchanges_on(self, slot: int) -> int:
+        """Exchanges counted on a backend now; 0 for a slot never seen. O(1), without a lock."""
 
     def ledger(self) -> Ledger:
         """The counters now. Workers are not stopped, so sums may be off by what is under way."""

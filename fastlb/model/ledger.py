@@ -11,7 +11,9 @@ phase: R waiting for the request, Q queued, C connecting, H waiting for the resp
        D data, L last data to the client after the server finished, - done.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 # The fields of one access-log line, in order, with their meaning. Missing values are null in
 # JSON and - in text. All `_us` are microseconds, -1 if the phase was not reached.
@@ -38,7 +40,8 @@ ACCESS_TARGET_MAX_BYTES = 255
 
 @dataclass(frozen=True, slots=True)
 class BackendCounts:
-    """Counters of one backend, all workers together. All but `in_flight` only ever grow."""
+    """Counters of one backend, all workers together. All but `in_flight` only ever grow; those of
+    another address that gets the slot of a removed one begin with 0."""
 
     slot: int
     in_flight: int = 0
@@ -49,6 +52,40 @@ class BackendCounts:
     bytes_out: int = 0  # handed to its connections, as it gets them: rewritten heads, PROXY headers
 
 
+class ReadCounts(Sequence[BackendCounts]):
+    """The counters of all backends, read at the first look at them, and then kept.
+
+    Whoever wants the totals only does not pay for ten thousand backends.
+    """
+
+    def __init__(self, read: Callable[[], tuple[BackendCounts, ...]]) -> None:
+        self._read = read
+        self._kept: tuple[BackendCounts, ...] | None = None
+
+    def _all(self) -> tuple[BackendCounts, ...]:
+        if self._kept is None:
+            self._kept = self._read()
+        return self._kept
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> BackendCounts: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[BackendCounts, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> BackendCounts | tuple[BackendCounts, ...]:
+        return self._all()[index]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """Counters of one engine, all workers together.
@@ -56,6 +93,8 @@ class Ledger:
     `clients`, `queued` and `buffer_bytes` are gauges; the others only ever grow. `buffer_bytes`:
     memory for bytes in flight, free buffers of the native engine included. `statuses[n]` counts answers of
     class n xx (index 0: exchanges that ended without one; 5: also those above 599, see RFC 9110 15).
+    `backends`, in the order of their slots, are read when they are first looked at; the others at once, at a
+    cost that does not depend on how many backends there are.
     """
 
     clients: int = 0
@@ -69,7 +108,7 @@ class Ledger:
     buffer_bytes: int = 0
     access_dropped: int = 0
     statuses: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
-    backends: tuple[BackendCounts, ...] = ()
+    backends: Sequence[BackendCounts] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

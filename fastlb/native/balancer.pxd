@@ -17,7 +17,7 @@ While one of those is only full, it is waited for.
 All of it is behind one spin lock that is held for one operation.
 """
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 
 from fastlb.native.heap cimport heap_t
 from fastlb.native.types cimport spin_t, waiter_t
@@ -48,9 +48,10 @@ cdef struct node_t:
     uint32_t in_flight
     uint32_t weight
     uint32_t max_conns       # 0 = no limit
-    uint32_t tier
     uint32_t phantom         # in 1 / LOAD_UNIT
-    uint32_t fading          # stands in balancer_t.fading
+    uint32_t named           # exchanges that have given their unit back and will still say its slot
+    uint16_t tier
+    uint16_t fading          # stands in balancer_t.fading
 
 cdef struct balancer_t:
     spin_t lock
@@ -76,8 +77,11 @@ cdef bint balancer_init(balancer_t* b, uint64_t seed) noexcept nogil
 cdef void balancer_free(balancer_t* b) noexcept nogil
 cdef int balancer_acquire(balancer_t* b, const int32_t* tried, uint32_t tried_count,
                           uint32_t* in_flight) noexcept nogil
-cdef bint balancer_release(balancer_t* b, uint32_t slot) noexcept nogil
+cdef bint balancer_release(balancer_t* b, uint32_t slot, bint named) noexcept nogil
 cdef uint32_t balancer_in_flight(balancer_t* b, uint32_t slot) noexcept nogil
+cdef uint32_t balancer_peek(const balancer_t* b, uint32_t slot) noexcept nogil
+cdef void balancer_unname(balancer_t* b, uint32_t slot) noexcept nogil
+cdef bint balancer_forget(balancer_t* b, uint32_t slot) noexcept nogil
 cdef void balancer_blame(balancer_t* b, uint32_t slot) noexcept nogil
 cdef bint balancer_fade(balancer_t* b, uint32_t share) noexcept nogil
 cdef bint balancer_plan(balancer_t* b, uint32_t pick, const uint32_t* slots, const uint32_t* weights,

@@ -233,7 +233,7 @@ cdef int acquire_locked(balancer_t* b, const int32_t* tried, uint32_t tried_coun
     if picked < 0:
         return picked
     node = &b.nodes[picked]
-    node.in_flight += 1
+    flag_write(&node.in_flight, node.in_flight + 1)
     b.tick += 1
     node.picked_tick = b.tick
     in_flight[0] = node.in_flight
@@ -255,16 +255,41 @@ cdef int balancer_acquire(balancer_t* b, const int32_t* tried, uint32_t tried_co
     return picked
 
 
-cdef bint balancer_release(balancer_t* b, uint32_t slot) noexcept nogil:
-    """Give one unit back. False, and nothing done, if there is none."""
+cdef bint balancer_release(balancer_t* b, uint32_t slot, bint named) noexcept nogil:
+    """Give one unit back. False, and nothing done, if there is none. `named`: the exchange goes on, and
+    its log line will name the slot: balancer_unname() follows."""
     cdef bint counted
     spin_lock(&b.lock)
     counted = slot < b.node_cap and b.nodes[slot].in_flight > 0
     if counted:
-        b.nodes[slot].in_flight -= 1
+        flag_write(&b.nodes[slot].in_flight, b.nodes[slot].in_flight - 1)
+        b.nodes[slot].named += named
         node_settle(b, slot)
     spin_unlock(&b.lock)
     return counted
+
+
+cdef void balancer_unname(balancer_t* b, uint32_t slot) noexcept nogil:
+    """An exchange that met the backend has ended, and its line is written."""
+    spin_lock(&b.lock)
+    b.nodes[slot].named -= 1
+    spin_unlock(&b.lock)
+
+
+cdef bint balancer_forget(balancer_t* b, uint32_t slot) noexcept nogil:
+    """Let nothing be known of a slot that is in no plan. False, and nothing done, if it is in one, or an
+    exchange counts on it or will name it."""
+    cdef node_t* node
+    cdef bint unused = True
+    spin_lock(&b.lock)
+    if slot < b.node_cap:
+        node = &b.nodes[slot]
+        unused = node.tier == TIER_OUT and node.in_flight == 0 and node.named == 0
+        if unused:
+            node.phantom = 0
+            node.picked_tick = 0
+    spin_unlock(&b.lock)
+    return unused
 
 
 # ---- phantoms -------------------------------------------------------------------------------
@@ -328,6 +353,12 @@ cdef uint32_t balancer_in_flight(balancer_t* b, uint32_t slot) noexcept nogil:
     found = b.nodes[slot].in_flight if slot < b.node_cap else 0
     spin_unlock(&b.lock)
     return found
+
+
+cdef uint32_t balancer_peek(const balancer_t* b, uint32_t slot) noexcept nogil:
+    """balancer_in_flight() without the lock, for the thread that publishes plans: only it makes the
+    nodes move."""
+    return flag_read(&b.nodes[slot].in_flight) if slot < b.node_cap else 0
 
 
 cdef int balancer_check(balancer_t* b) noexcept nogil:
@@ -530,7 +561,7 @@ cdef class Balancer:
 
     def release(self, slot: int) -> None:
         """Give one unit back. O(log n). Raises ValueError if nothing was in flight."""
-        if slot < 0 or not balancer_release(&self.core, slot):
+        if slot < 0 or not balancer_release(&self.core, slot, False):
             raise ValueError(f"nothing is in flight on slot {slot}")
 
     def blame(self, slot: int) -> None:
@@ -613,7 +644,7 @@ cdef class LeastLoaded(Balancer):
                 picked = balancer_acquire(&self.core, NULL, 0, &in_flight)
                 if picked < 0:
                     break
-                balancer_release(&self.core, <uint32_t> picked)
+                balancer_release(&self.core, <uint32_t> picked, False)
                 left -= 1
         if left:
             raise NoBackendError("every backend is down, draining or full")

@@ -22,8 +22,7 @@ from fastlb.native.types cimport (
     CONN_BATCHED, CONN_BROKEN, CONN_CONNECTING, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE,
     CONN_TCP, CONN_UNSENT, CONN_URGENT, ROLE_CUT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED,
     ROLE_TCP_CLIENT, SCRATCH_BYTES, SEND_LOOKS, STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_CUT,
-    TIMER_LINGER, TIMER_SEND, connection_t,
-    counter_add_shared, role_t, step_t, worker_t,
+    TIMER_LINGER, TIMER_SEND, connection_t, counter_add_shared, role_t, step_t, worker_t,
 )
 
 

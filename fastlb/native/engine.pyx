@@ -9,15 +9,18 @@ import asyncio
 import os
 import socket
 import threading
+from itertools import islice
 
 import orjson
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastlb.native.accounting cimport access_lines, ring_advance, ring_peek
-from fastlb.native.balancer cimport Balancer, balancer_grant, balancer_in_flight
+from fastlb.native.balancer cimport (
+    Balancer, balancer_forget, balancer_grant, balancer_in_flight, balancer_peek,
+)
 from fastlb.native.field_names cimport names_fill
 from fastlb.native.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, CLOCK_MONOTONIC, CLOCK_REALTIME, EFD_CLOEXEC, EFD_NONBLOCK,
@@ -42,7 +45,7 @@ from fastlb.model.config import EjectErrors, EngineConfig, LogFormat, Mode
 from fastlb.model.errors import ConfigError, StartError
 from fastlb.model.events import Event, EventKind
 from fastlb.model.handshake import HANDSHAKE_S, NO_SYN_PROGRAM
-from fastlb.model.ledger import BackendCounts, Holdings, Ledger, Verification
+from fastlb.model.ledger import BackendCounts, Holdings, Ledger, ReadCounts, Verification
 from fastlb.model.limits import BACKENDS_MAX, IDLE_MAX, check_label
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
@@ -63,6 +66,8 @@ BACKLOG = 4096
 # FASTLB_IO_URING: how many events make a turn send in batches (see batch.pxd); 0 for never.
 BATCH_VARIABLE = "FASTLB_IO_URING"
 BATCH_EVENTS = {"auto": 4, "off": 0, "always": 1}
+# Slots of removed addresses that are looked at before a new one is taken.
+REUSE_LOOKS = 8
 EVENT_KINDS = tuple(EventKind)
 EJECT_RULES = list(EjectErrors)
 
@@ -100,7 +105,12 @@ cdef class NativeEngine:
     cdef uint32_t log_armed
     cdef int log_fd
     cdef list threads
-    cdef dict slots
+    cdef dict slots              # by address
+    cdef list addresses          # by slot
+    cdef dict removed            # slots of removed addresses; who was found in use stands last
+    cdef list ends_posted        # by worker: letters in its mailbox up to the last LETTER_END
+    cdef list lines_kept         # rendered before a label changed
+    cdef list events_kept
     cdef list labels_text
     cdef list labels_json
     cdef object loop
@@ -119,6 +129,11 @@ cdef class NativeEngine:
         self.balancer = Balancer(config.seed)
         self.threads = []
         self.slots = {}
+        self.addresses = []
+        self.removed = {}
+        self.ends_posted = [0] * config.workers
+        self.lines_kept = []
+        self.events_kept = []
         self.labels_text = []
         self.labels_json = []
         self.retry_after_s = 1
@@ -332,7 +347,7 @@ cdef class NativeEngine:
         """What happened since the last call, oldest first."""
         cdef uint32_t i
         cdef event_t* event
-        found = []
+        found, self.events_kept = self.events_kept, []
         for i in range(self.worker_count):
             if self.workers[i] == NULL:
                 continue
@@ -348,7 +363,8 @@ cdef class NativeEngine:
         cdef uint32_t i
         cdef uint64_t offset_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC)
         cdef bint as_json = self.config.access_format is LogFormat.JSON
-        return b"".join([
+        kept, self.lines_kept = self.lines_kept, []
+        return b"".join(kept + [
             access_lines(&self.workers[i].access, self.labels_json, self.labels_text, as_json, offset_ns)
             for i in range(self.worker_count) if self.workers[i] != NULL
         ])
@@ -360,44 +376,74 @@ cdef class NativeEngine:
     ) -> int:
         """The slot of an address; the one it had if it is known."""
         cdef uint32_t slot
-        cdef backend_t* backend
+        cdef backend_t made
         cdef bytes host_line
         check_label(label)
         if address in self.slots:
             slot = self.slots[address]
+            self.removed.pop(slot, None)
             self.backend(slot).known = True
             flag_write(&self.backend(slot).proxy_version, proxy_protocol.version)
             self.set_label(slot, label)
             return slot
-        if self.backend_count == BACKENDS_MAX:
+        memset(&made, 0, sizeof(backend_t))
+        self.fill_address(&made, address)
+        host_line = f"Host: {'localhost' if address.is_unix else address}\r\n".encode()
+        made.host_line_len = len(host_line)
+        memcpy(made.host_line, <const char*> host_line, len(host_line))
+        made.known = True
+        made.proxy_version = proxy_protocol.version
+        made.slot = slot = self.free_slot(address)
+        self.backend(slot)[0] = made
+        self.slots[address] = slot
+        self.addresses[slot] = address
+        self.set_label(slot, label)
+        return slot
+
+    cdef uint32_t free_slot(self, address) except? 0:
+        """One that a removed address had and nobody knows of any more, or else a new one."""
+        cdef uint32_t slot
+        cdef backend_t* backend
+        full = self.backend_count == BACKENDS_MAX
+        for found in list(islice(self.removed, None if full else REUSE_LOOKS)):
+            del self.removed[found]
+            if self.is_unused(found):
+                self.disown(found)
+                return found
+            self.removed[found] = None
+        if full:
             raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX}")
+        slot = self.backend_count
+        if self.backends[slot // BACKENDS_CHUNK] == NULL:
+            self.backends[slot // BACKENDS_CHUNK] = <backend_t**> calloc(BACKENDS_CHUNK, sizeof(backend_t*))
+        if self.backends[slot // BACKENDS_CHUNK] == NULL:
+            raise MemoryError
         backend = <backend_t*> calloc(1, sizeof(backend_t))
         if backend == NULL:
             raise MemoryError
-        try:
-            self.fill_address(backend, address)
-            slot = self.backend_count
-            if self.backends[slot // BACKENDS_CHUNK] == NULL:
-                self.backends[slot // BACKENDS_CHUNK] = \
-                    <backend_t**> calloc(BACKENDS_CHUNK, sizeof(backend_t*))
-            if self.backends[slot // BACKENDS_CHUNK] == NULL:
-                raise MemoryError
-        except BaseException:
-            free(backend)
-            raise
-        host_line = f"Host: {'localhost' if address.is_unix else address}\r\n".encode()
-        backend.host_line_len = len(host_line)
-        memcpy(backend.host_line, <const char*> host_line, len(host_line))
-        backend.slot = slot
-        backend.known = True
-        backend.proxy_version = proxy_protocol.version
         self.backends[slot // BACKENDS_CHUNK][slot % BACKENDS_CHUNK] = backend
         self.backend_count += 1
-        self.slots[address] = slot
+        self.addresses.append(None)
         self.labels_text.append(b"")
         self.labels_json.append(b"")
-        self.set_label(slot, label)
         return slot
+
+    cdef bint is_unused(self, uint32_t slot):
+        """True if no worker will think of the backend that had the slot again. Nothing new begins on it, as
+        no plan names it: what is over stays over. A letter that ends its exchanges must have been read, or
+        it would end those of the next owner."""
+        cdef uint32_t i, posted
+        for i in range(len(self.threads)):
+            posted = self.ends_posted[i]
+            if <int32_t> (flag_read(&self.workers[i].mailbox.obeyed) - posted) < 0:
+                return False
+        return balancer_forget(&self.balancer.core, slot) and counter_read(&self.backend(slot).open) == 0
+
+    cdef disown(self, uint32_t slot):
+        """What was said of the old address keeps its label, and what happened to it is nobody's now."""
+        self.lines_kept.append(self.take_access())
+        self.events_kept = [event for event in self.take_events() if event.slot != slot]
+        del self.slots[self.addresses[slot]]
 
     cdef backend_t* backend(self, uint32_t slot) except NULL:
         if slot >= self.backend_count:
@@ -434,8 +480,10 @@ cdef class NativeEngine:
 
     def remove_backend(self, slot: int) -> None:
         """Forget it once its last exchange has ended; its idle connections close now."""
-        self.backend(slot).known = False
-        self.purge()
+        if self.backend(slot).known:
+            self.backend(slot).known = False
+            self.removed[slot] = None
+            self.purge()
 
     cdef purge(self):
         """Ask the workers to close idle connections to what is not in the plan. A full mailbox
@@ -450,6 +498,7 @@ cdef class NativeEngine:
         for i in range(len(self.threads)):
             while not mailbox_post(self.workers[i], LETTER_END, slot, letter):
                 nap()
+            self.ends_posted[i] = self.workers[i].mailbox.tail
 
     def publish(self, plan: Plan) -> None:
         """Use `plan` from the next pick on, in every worker."""
@@ -527,13 +576,21 @@ cdef class NativeEngine:
             accepted=accepted, exchanges=exchanges, retries=retries, retries_denied=denied,
             bytes_in=bytes_in, bytes_out=bytes_out, buffer_bytes=buffers, access_dropped=dropped,
             statuses=tuple(statuses),
-            backends=tuple(self.counts_of(slot) for slot in range(self.backend_count)),
+            backends=ReadCounts(self.counts),
         )
+
+    def exchanges_on(self, slot: int) -> int:
+        """Exchanges counted on a backend now; 0 for a slot never seen. O(1), without a lock."""
+        return balancer_peek(&self.balancer.core, slot) if slot >= 0 else 0
+
+    def counts(self) -> tuple:
+        """The counters of every backend now."""
+        return tuple([self.counts_of(slot) for slot in range(self.backend_count)])
 
     cdef counts_of(self, uint32_t slot):
         cdef backend_t* backend = self.backend(slot)
         return BackendCounts(
-            slot, balancer_in_flight(&self.balancer.core, slot), counter_read(&backend.picked),
+            slot, balancer_peek(&self.balancer.core, slot), counter_read(&backend.picked),
             counter_read(&backend.connects), counter_read(&backend.failures),
             counter_read(&backend.bytes_in), counter_read(&backend.bytes_out),
         )

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from fastlb.native.accounting cimport account_event, account_exchange, account_failure
 from fastlb.native.balancer cimport (
     ACQUIRE_FULL, ACQUIRE_NONE, balancer_acquire, balancer_grant, balancer_release, balancer_t,
-    balancer_unwait, balancer_wait,
+    balancer_unname, balancer_unwait, balancer_wait,
 )
 from fastlb.native.buffer cimport buffer_drop
 from fastlb.native.connection cimport connection_close, connection_discard, connection_reset
@@ -61,11 +61,11 @@ cdef void exchange_close(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """The end of every exchange: gives back all that it holds but its connections, and writes it
     down. The upstream connection must have been given back or closed before."""
     exchange_unqueue(worker, exchange)
-    exchange_release(worker, exchange)
     relay_close(worker, &exchange.request)
     relay_close(worker, &exchange.response)
     buffer_drop(worker, &exchange.replay)
     account_exchange(worker, exchange)
+    let_slots_go(worker, exchange)
     if exchange.flags & X_READY:
         ready_remove(worker, exchange)
     exchange.client.exchange = NULL
@@ -76,17 +76,28 @@ cdef void exchange_close(worker_t* worker, exchange_t* exchange) noexcept nogil:
 # ---- picking and counting -------------------------------------------------------------------
 
 cdef void exchange_release(worker_t* worker, exchange_t* exchange) noexcept nogil:
-    """Give the unit back, if one is held."""
+    """Give the unit back, if one is held, before the end of the exchange."""
     if exchange.flags & X_COUNTED:
         exchange.flags &= ~X_COUNTED
-        give_unit(worker, exchange.backend.slot)
+        give_unit(worker, exchange.backend.slot, True)
 
 
-cdef void give_unit(worker_t* worker, uint32_t slot) noexcept nogil:
+cdef void let_slots_go(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The line that names the slots is written: from now on they may be somebody else's."""
+    cdef uint32_t i, count = exchange.record.tried_count
+    if exchange.flags & X_COUNTED:
+        exchange.flags &= ~X_COUNTED
+        count -= 1
+        give_unit(worker, exchange.backend.slot, False)
+    for i in range(count):
+        balancer_unname(<balancer_t*> worker.balancer, <uint32_t> exchange.record.tried[i])
+
+
+cdef void give_unit(worker_t* worker, uint32_t slot, bint named) noexcept nogil:
     """To the balancer, and what became free to whoever waits for it."""
     cdef balancer_t* balancer = <balancer_t*> worker.balancer
     cdef int worker_id
-    balancer_release(balancer, slot)
+    balancer_release(balancer, slot, named)
     while flag_read(&balancer.queue_len):
         worker_id = balancer_grant(balancer)
         if worker_id < 0:
@@ -122,7 +133,7 @@ cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexce
         # For want of a local port nothing was asked of any backend, so that costs no retry.
         if exchange.record.tries and exchange.failure != FAIL_PORTS and not retry_allowed(worker):
             if picked >= 0:
-                give_unit(worker, <uint32_t> picked)
+                give_unit(worker, <uint32_t> picked, False)
             return DISPATCH_NONE
         if picked == ACQUIRE_FULL:
             return queue(worker, exchange)
@@ -182,7 +193,7 @@ cdef void exchange_unqueue(worker_t* worker, exchange_t* exchange) noexcept nogi
     exchange.flags &= ~X_WAITING
     exchange.record.queue_us = <int64_t> ((worker.now_ns - exchange.queued_ns) // 1000)
     if not balancer_unwait(<balancer_t*> worker.balancer, &exchange.waiter):
-        give_unit(worker, exchange.waiter.slot)
+        give_unit(worker, exchange.waiter.slot, False)
 
 
 # ---- connecting -----------------------------------------------------------------------------

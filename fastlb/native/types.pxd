@@ -244,7 +244,8 @@ cdef struct waiter_t:
     uint32_t in_flight
 
 # A backend as the data path sees it. SHARED: made by the control plane before its slot is first
-# published, never moved, freed with the engine. Counters are relaxed atomics.
+# published, never moved, freed with the engine. Counters are relaxed atomics. Another address gets the
+# slot, and the struct, once no connection and no exchange knows of the one before.
 cdef struct backend_t:
     uint32_t slot
     uint32_t known           # added and not removed

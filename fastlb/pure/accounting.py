@@ -156,6 +156,10 @@ class Accounts:
         if self._wake is not None and len(self._events) == 1:
             self._loop.call_soon(self._wake)
 
+    def disown(self, slot: int) -> None:
+        """Forget what happened to the backend that had this slot: it is another one's now."""
+        self._events = [event for event in self._events if event.slot != slot]
+
     def finish(self, record: Record, code: str) -> None:
         """Count one exchange that has ended, and write its access line."""
         self.exchanges += 1

@@ -10,7 +10,7 @@ from fastlb.model.config import EngineConfig, Mode
 from fastlb.model.errors import StartError
 from fastlb.model.events import Event
 from fastlb.model.handshake import HANDSHAKE_S
-from fastlb.model.ledger import BackendCounts, Holdings, Ledger, Verification
+from fastlb.model.ledger import Holdings, Ledger, ReadCounts, Verification
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
 from fastlb.pure.exchange import NO_SLOT
@@ -125,19 +125,12 @@ class PureEngine:
             buffer_bytes=worker.buffers.used_bytes,
             access_dropped=accounts.dropped,
             statuses=tuple(accounts.statuses),
-            backends=tuple(
-                BackendCounts(
-                    slot=slot,
-                    in_flight=worker.balancer.in_flight(slot),
-                    picked=backend.picked,
-                    connects=backend.connects,
-                    failures=backend.failures,
-                    bytes_in=backend.bytes_in,
-                    bytes_out=backend.bytes_out,
-                )
-                for slot, backend in sorted(worker.backends.items())
-            ),
+            backends=ReadCounts(worker.counts),
         )
+
+    def exchanges_on(self, slot: int) -> int:
+        """Exchanges counted on a backend now; 0 for a slot never seen."""
+        return self._worker.balancer.in_flight(slot) if self._worker is not None else 0
 
     def verify(self) -> Verification:
         """Compare the counters with the live exchanges."""

@@ -169,7 +169,9 @@ class Exchange(ABC):
     def try_another(self, *, free: bool = False) -> bool:
         """Give up on the backend, and pick another if there is one that was not tried. `free`: nothing was
         asked of the backend, so that costs no retry."""
+        assert self.backend is not None
         self.tried.append(self.slot)
+        self.backend.met_by += 1  # or its slot could be another one's, and be left out
         self.give_back()
         if len(self.tried) >= self.worker.limits.tries or not self.worker.balancer.could_serve(self.tried):
             return False
@@ -197,6 +199,8 @@ class Exchange(ABC):
             self._dial.cancel()
             self._dial = None
         self.give_back()
+        for slot in self.tried:
+            self.worker.let_go(slot)
         self.worker.exchanges.discard(self)
         self.worker.accounts.finish(self.record, code)
         self.worker.exchange_ended()

@@ -49,6 +49,7 @@ class Backend:
         "idle_s",
         "label",
         "loop",
+        "met_by",
         "picked",
         "places",
         "pooling",
@@ -76,6 +77,7 @@ class Backend:
         self.proxy_version = 0  # of the header that its connections begin with; 0: none
         self.places: set[object] = set()  # one for each connection, those being opened included
         self.conns_max = 0  # of them; 0 = no limit
+        self.met_by = 0  # open exchanges that went on to another backend
         self.picked = 0
         self.connects = 0
         self.failures = 0

@@ -10,6 +10,7 @@ from fastlb.model.address import Address
 from fastlb.model.config import EngineConfig
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import EventKind
+from fastlb.model.ledger import BackendCounts
 from fastlb.model.limits import BACKENDS_MAX, check_label
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
@@ -88,6 +89,7 @@ class Worker:
         if len(self.backends) >= BACKENDS_MAX:
             raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX}")
         slot = heappop(self._free_slots) if self._free_slots else len(self.backends)
+        self.accounts.disown(slot)
         backend = Backend(self.loop, slot, address, label, self.timeouts.upstream_idle_s)
         backend.begin_with(proxy_protocol)
         self.backends[slot] = self._by_address[address] = backend
@@ -123,10 +125,32 @@ class Worker:
                 backend.close_idle()
         self.balancer.publish(plan)
 
+    def counts(self) -> tuple[BackendCounts, ...]:
+        """The counters of every backend now, in the order of their slots."""
+        return tuple(
+            BackendCounts(
+                slot=slot,
+                in_flight=self.balancer.in_flight(slot),
+                picked=backend.picked,
+                connects=backend.connects,
+                failures=backend.failures,
+                bytes_in=backend.bytes_in,
+                bytes_out=backend.bytes_out,
+            )
+            for slot, backend in sorted(self.backends.items())
+        )
+
     def release(self, slot: int) -> None:
         """Give one unit back; a removed backend is forgotten with its last one."""
         self.balancer.release(slot)
         backend = self.backends[slot]
+        if backend.removed:
+            self._forget_if_unused(backend)
+
+    def let_go(self, slot: int) -> None:
+        """An exchange that has met the backend, and given its unit back before, is over."""
+        backend = self.backends[slot]
+        backend.met_by -= 1
         if backend.removed:
             self._forget_if_unused(backend)
 
@@ -145,7 +169,7 @@ class Worker:
         return False
 
     def _forget_if_unused(self, backend: Backend) -> None:
-        if not self.balancer.in_flight(backend.slot):
+        if not self.balancer.in_flight(backend.slot) and not backend.met_by:
             backend.close()
             del self.backends[backend.slot], self._by_address[backend.address]
             heappush(self._free_slots, backend.slot)

@@ -5,7 +5,7 @@ The native structs are mirrored from balancer.pxd and heap.pxd; `core_of` fails 
 
 import ctypes
 from collections.abc import Callable
-from ctypes import POINTER, c_int, c_int32, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_int, c_int32, c_uint16, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 WORKERS_MAX = 64
@@ -17,9 +17,10 @@ class _Node(ctypes.Structure):
         ("in_flight", c_uint32),
         ("weight", c_uint32),
         ("max_conns", c_uint32),
-        ("tier", c_uint32),
         ("phantom", c_uint32),
-        ("fading", c_uint32),
+        ("named", c_uint32),
+        ("tier", c_uint16),
+        ("fading", c_uint16),
     )
 
 

@@ -92,6 +92,9 @@ class FakeEngine:
         access, self.access = self.access, b""
         return access
 
+    def exchanges_on(self, slot: int) -> int:
+        return self.in_flight.get(slot, 0)
+
     def ledger(self) -> Ledger:
         return Ledger(
             access_dropped=self.access_dropped,
