@@ -4,8 +4,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastlb.native.field_names cimport (
-    FIELD_AMBIGUOUS, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_HOST, FIELD_TRANSFER_ENCODING,
-    FIELD_UPGRADE, name_id, names_t, protocol_passes,
+    FIELD_AMBIGUOUS, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_HOST, FIELD_OTHER,
+    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, name_id, names_t, protocol_passes,
 )
 from fastlb.native.types cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 
@@ -245,9 +245,10 @@ cdef int field_parse(head_t* head, const uint8_t* text, uint32_t len,
     field.plain = (at == name_end and value == at + 2 and at[1] == SP
                    and field.value_at + field.value_len + 2 == next_at)
     field.id = name_id(limits.names, line, field.name_len, head.is_response)
-    outcome = field_read(head, field, text, limits.names)
-    if outcome != HEAD_DONE:
-        return outcome
+    if field.id != FIELD_OTHER:
+        outcome = field_read(head, field, text, limits.names)
+        if outcome != HEAD_DONE:
+            return outcome
     head.field_count += 1
     head.line_at = next_at
     return HEAD_DONE
