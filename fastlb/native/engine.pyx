@@ -33,7 +33,7 @@ from fastlb.native.types cimport (
     BACKENDS_CHUNK, BUFFER_CLASSES, FILTER_STEPS, LETTER_DEAF, LETTER_DRAIN, LETTER_END, LETTER_LISTEN,
     LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, LETTER_TAKE, LISTEN_PROXIED, MAILBOX_LETTERS, ROLE_FREE,
     ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, ROLE_UPSTREAM, SEND_LOOKS, SLAB_CHUNK, TIMER_ACCEPT,
-    TIMER_CONNECT, TIMER_CUT, TIMER_FIN, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER,
+    TIMER_CONNECT, TIMER_CUT, TIMER_FIN, TIMER_FRESH, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER,
     TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_TUNNEL, X_COUNTED, backend_t,
     connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, letter_t, mailbox_t,
     network_t, settings_t, uring_close, uring_open, uring_t, worker_t,
@@ -164,6 +164,7 @@ cdef class NativeEngine:
         for timer_class, seconds in (
             (TIMER_CONNECT, timeouts.connect_s),
             (TIMER_HEADER, timeouts.header_s),
+            (TIMER_FRESH, timeouts.idle_s),
             (TIMER_IDLE, timeouts.idle_s),
             (TIMER_KEEPALIVE, timeouts.keepalive_s),
             (TIMER_RESPONSE, timeouts.response_s or 0),

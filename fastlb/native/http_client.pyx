@@ -1,7 +1,7 @@
 """See http_client.pxd. An exchange may end its connection, so whoever calls into one remembers the
 generation of the connection before."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from fastlb.native.buffer cimport buffer_length
 from fastlb.native.connection cimport (
@@ -18,14 +18,22 @@ from fastlb.native.http_exchange cimport (
 from fastlb.native.http_head cimport HEAD_EOF, HEAD_LOST, head_receive, received_t
 from fastlb.native.timers cimport timer_arm
 from fastlb.native.types cimport (
-    CONN_READABLE, ROLE_HTTP_CLIENT, TIMER_HEADER, TIMER_IDLE, TIMER_LINGER, X_ANSWERED, X_HTTP,
-    X_TUNNEL, connection_t, exchange_t, worker_t,
+    CONN_READABLE, ROLE_HTTP_CLIENT, TIMER_FRESH, TIMER_HEADER, TIMER_KEEPALIVE, TIMER_LINGER, X_ANSWERED,
+    X_HTTP, X_TUNNEL, connection_t, exchange_t, worker_t,
 )
+
+
+cdef enum:
+    IDLE_LOOKS = 16          # at clients whose next request may be here already
+
+# An idle client between requests may be told to go for another after so long; one that has sent nothing
+# yet has the time that it would have for a head.
+cdef uint64_t KEPT_LEAST_NS = 1_000_000_000
 
 
 cdef void http_client_open(worker_t* worker, connection_t* conn) noexcept nogil:
     """A client was accepted. epoll reports it again if its request is here already."""
-    timer_arm(worker, conn, TIMER_IDLE)
+    timer_arm(worker, conn, TIMER_FRESH)
 
 
 cdef void http_client_event(worker_t* worker, connection_t* conn, uint32_t events) noexcept nogil:
@@ -89,6 +97,45 @@ cdef void refuse_head(worker_t* worker, connection_t* conn, received_t* found, i
     if found.head.has_start_line:
         http_describe(exchange, found)
     http_reply(worker, exchange, status, c'R' if status == 503 else c'P', c'R')
+
+
+cdef bint http_let_go(worker_t* worker) noexcept nogil:
+    """Too many are connected: the client of this worker that has been idle for longest, be it before
+    its first request or between two, is told to go, unless its request is here already. False if
+    nobody has been idle for long enough. Cost: the heads of two lists."""
+    cdef connection_t* fresh = idle_for(worker, worker.timers[TIMER_FRESH].head, fresh_least_ns(worker))
+    cdef connection_t* kept = idle_for(worker, worker.timers[TIMER_KEEPALIVE].head, KEPT_LEAST_NS)
+    cdef connection_t* conn
+    cdef int _
+    for _ in range(IDLE_LOOKS):
+        conn = kept
+        if kept == NULL or (fresh != NULL and idle_since_ns(worker, fresh) < idle_since_ns(worker, kept)):
+            conn = fresh
+        if conn == NULL:
+            return False
+        if conn == fresh:
+            fresh = idle_for(worker, fresh.timer_next, fresh_least_ns(worker))
+        else:
+            kept = idle_for(worker, kept.timer_next, KEPT_LEAST_NS)
+        if conn.exchange == NULL and conn.inbox == NULL and conn.outbox == NULL and connection_quiet(conn):
+            connection_linger(worker, conn)
+            return True
+    return False
+
+
+cdef inline uint64_t fresh_least_ns(worker_t* worker) noexcept nogil:
+    return worker.settings.timeout_ns[TIMER_HEADER]
+
+
+cdef inline connection_t* idle_for(worker_t* worker, connection_t* conn, uint64_t least_ns) noexcept nogil:
+    """`conn` if it has been idle for so long, else NULL."""
+    if conn != NULL and worker.now_ns - idle_since_ns(worker, conn) < least_ns:
+        return NULL
+    return conn
+
+
+cdef inline uint64_t idle_since_ns(worker_t* worker, const connection_t* conn) noexcept nogil:
+    return conn.deadline_ns - worker.settings.timeout_ns[conn.timer_class]
 
 
 cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:

@@ -1,24 +1,25 @@
 """See listener.pxd."""
 
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPERM, EPROTO, errno
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastlb.native.accounting cimport account_event
 from fastlb.native.connection cimport connection_close, connection_open
-from fastlb.native.http_client cimport http_client_open
+from fastlb.native.http_client cimport http_client_open, http_let_go
 from fastlb.native.linux cimport (
     EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET,
     SO_ATTACH_FILTER, accept4, close, epoll_ctl, epoll_event, setsockopt, sock_fprog, sockaddr,
     sockaddr_storage, socklen_t,
 )
+from fastlb.native.mailbox cimport mailbox_post
 from fastlb.native.peer cimport own_port, peer_accepted
 from fastlb.native.proxied cimport proxied_open
 from fastlb.native.slab cimport slab_give, slab_take
 from fastlb.native.tcp_exchange cimport tcp_client_open
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_NODELAY, EVENT_ACCEPT_PAUSED, EVENT_ACCEPT_RESUMED, FILTER_STEPS, LISTEN_PROXIED,
+    CONN_NODELAY, EVENT_ACCEPT_PAUSED, EVENT_ACCEPT_RESUMED, FILTER_STEPS, LETTER_CROWDED, LISTEN_PROXIED,
     ROLE_FREE, ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT, TIMER_ACCEPT, connection_t, counter_add,
     counter_add_shared, counter_read, flag_write, role_t, worker_t,
 )
@@ -39,6 +40,20 @@ cdef bint watch(worker_t* worker, connection_t* listener) noexcept nogil:
 cdef inline bint at_limit(worker_t* worker) noexcept nogil:
     cdef uint64_t limit = worker.settings.connections_max
     return limit != 0 and counter_read(worker.clients_total) >= limit
+
+
+cdef inline bint is_crowded(worker_t* worker) noexcept nogil:
+    """Nine tenths of the limit are taken."""
+    cdef uint64_t limit = worker.settings.connections_max
+    return limit != 0 and counter_read(worker.clients_total) * 10 >= limit * 9
+
+
+cdef void listener_make_room(worker_t* worker, uint32_t others) noexcept nogil:
+    """Let the longest idle client go. Where this worker has none the next one is asked, and so on:
+    `others` more of them. A letter that finds no room is not needed: there will be another try."""
+    if not http_let_go(worker) and others:
+        mailbox_post(worker.peers[(worker.id + 1) % worker.settings.workers], LETTER_CROWDED,
+                     <int32_t> (others - 1), 0)
 
 
 cdef bint listener_open(worker_t* worker, int fd, uint32_t client_role) noexcept nogil:
@@ -87,14 +102,19 @@ cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nog
     cdef uint32_t turns = max(<uint32_t> 1, min(worker.turn_events // 2, <uint32_t> ACCEPTS_PER_TURN))
     cdef sockaddr_storage address
     cdef socklen_t len
+    cdef bint called = not worker.closing        # by epoll: somebody waits
     cdef int fd
     if worker.closing:
         turns = ACCEPTS_AT_END
     while turns:
         turns -= 1
         if at_limit(worker):
-            listener_pause(worker, listener, 0)
-            return
+            if called:
+                listener_make_room(worker, worker.settings.workers - 1)
+            if called or worker.closing:
+                listener_pause(worker, listener, 0)
+            return                               # or epoll says whether anybody waits
+        called = False
         len = sizeof(address)
         fd = accept4(listener.fd, <sockaddr*> &address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
@@ -102,6 +122,8 @@ cdef void listener_accept(worker_t* worker, connection_t* listener) noexcept nog
                 worker.accept_paused = False
                 account_event(worker, EVENT_ACCEPT_RESUMED, -1, 0, 0)
             client_open(worker, fd, listener, &address)
+            if is_crowded(worker) and not worker.closing:
+                http_let_go(worker)
         elif errno == EINTR or errno == ECONNABORTED or errno == EPROTO or errno == EPERM:
             continue                             # that client is gone; accept(2) on pending errors
         elif errno == EAGAIN:
@@ -151,5 +173,5 @@ cdef void listener_resume(worker_t* worker, connection_t* listener) noexcept nog
     timer_cancel(worker, listener)
     if worker.closing and not at_limit(worker):
         listener_accept(worker, listener)
-    elif at_limit(worker) or not watch(worker, listener):
+    elif worker.closing or not watch(worker, listener):
         timer_arm(worker, listener, TIMER_ACCEPT)

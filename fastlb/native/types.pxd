@@ -86,6 +86,7 @@ cdef enum:
     TIMER_NONE
     TIMER_CONNECT
     TIMER_HEADER
+    TIMER_FRESH       # an HTTP client that has sent nothing yet; as long as TIMER_IDLE
     TIMER_IDLE
     TIMER_KEEPALIVE
     TIMER_RESPONSE
@@ -157,6 +158,7 @@ cdef enum:
     # From one worker to another:
     LETTER_ROOM       # close an idle connection, or hand it over; value: slot, or -1; role: who asks
     LETTER_TAKE       # an idle connection; value: descriptor; role: slot of its backend
+    LETTER_CROWDED    # let the longest idle client go; value: how many workers may be asked after this one
 
 # letter_t.role of LETTER_LISTEN, on top of the role: each client begins with a PROXY header.
 cdef enum:

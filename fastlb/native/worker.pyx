@@ -24,7 +24,7 @@ from fastlb.native.linux cimport (
     clock_ns, close, epoll_create1, epoll_ctl, epoll_event, call_epoll_wait, eventfd,
 )
 from fastlb.native.listener cimport (
-    listener_accept, listener_close, listener_deafen, listener_open, listener_resume,
+    listener_accept, listener_close, listener_deafen, listener_make_room, listener_open, listener_resume,
 )
 from fastlb.native.mailbox cimport mailbox_take, wake_seen
 from fastlb.native.proxied cimport proxied_event, proxied_timeout
@@ -34,8 +34,8 @@ from fastlb.native.tcp_exchange cimport (
 )
 from fastlb.native.timers cimport timer_arm, timer_cancel, timer_expired, timer_next_ns
 from fastlb.native.types cimport (
-    BATCH_MAX, CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_DEAF, LETTER_DRAIN, LETTER_END,
-    LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_ROOM, LETTER_STOP, LETTER_TAKE, PHASE_HEAD,
+    BATCH_MAX, CONN_IDLE, CONN_READABLE, EVENTS_PER_TURN, LETTER_CROWDED, LETTER_DEAF, LETTER_DRAIN,
+    LETTER_END, LETTER_LISTEN, LETTER_PAUSE, LETTER_PURGE, LETTER_ROOM, LETTER_STOP, LETTER_TAKE, PHASE_HEAD,
     ROLE_CUT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_LISTENER, ROLE_PROXIED, ROLE_TCP_CLIENT,
     ROLE_UPSTREAM, SCRATCH_BYTES, SLAB_CHUNK, TIMER_ACCEPT, TIMER_CUT, TIMER_LINGER, TIMER_POOL,
     X_COUNTED, X_HTTP, connection_t, event_t, exchange_t, flag_read, flag_write, letter_t, record_t,
@@ -317,6 +317,8 @@ cdef void letter_obey(worker_t* worker, const letter_t* letter) noexcept nogil:
         upstream_make_room(worker, letter.value, letter.role)
     elif letter.kind == LETTER_TAKE:
         upstream_adopt(worker, letter.value, letter.role)
+    elif letter.kind == LETTER_CROWDED:
+        listener_make_room(worker, <uint32_t> letter.value)
 
 
 cdef void stand_still(worker_t* worker) noexcept nogil:

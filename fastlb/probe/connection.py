@@ -10,6 +10,9 @@ from fastlb.probe.result import ProbeResult, failed_connection
 
 Answer = tuple[bool, str]  # passed, and why
 Ask = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Answer]]
+# A time-out that was noticed later than this, or than a quarter of its time, came while this process stood
+# still or was overloaded: an answer may have been there in time.
+_LATE_S = 0.1
 
 
 async def probe(
@@ -30,7 +33,10 @@ async def judged(work: Coroutine[None, None, Answer], timeout_s: float) -> Probe
     try:
         passed, reason = await _within(timeout_s, work)
     except asyncio.TimeoutError:
-        return ProbeResult(passed=False, reason=f"no answer in {timeout_s:g}s", took_s=timeout_s)
+        late_s = loop.time() - started_s - timeout_s
+        late = late_s > max(_LATE_S, timeout_s / 4)
+        reason = f"this process was {late_s:.1f}s late" if late else f"no answer in {timeout_s:g}s"
+        return ProbeResult(passed=False, reason=reason, took_s=timeout_s, local=late)
     except OSError as error:
         return failed_connection(error, loop.time() - started_s)
     return ProbeResult(passed=passed, reason=reason, took_s=loop.time() - started_s)

@@ -62,6 +62,7 @@ class HttpClient(Requester):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.deadline.set(_LAST_REQUEST_S if self._worker.draining else self._worker.timeouts.idle_s)
+        self._worker.fresh[self] = self._worker.loop.time()
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -72,6 +73,7 @@ class HttpClient(Requester):
                 self._hold(self._buffer + rest)
         elif not self._closing:
             self._fresh = False
+            self._worker.not_idle(self)
             self._buffer = self._buffer + data if self._buffer else data
             self._advance()
 
@@ -109,6 +111,7 @@ class HttpClient(Requester):
         if not self._buffer:
             waited_s = self._worker.timeouts.keepalive_s
             self.deadline.set(_LAST_REQUEST_S if self._worker.draining else waited_s)
+            self._worker.kept[self] = self._worker.loop.time()
 
     def _open_exchange(self) -> bool:
         """Parse a head and start its exchange. False if there is no whole head."""
@@ -176,6 +179,12 @@ class HttpClient(Requester):
         else:
             self._linger(_IDLE_LINGER_S)
 
+    def give_way(self) -> bool:
+        if self._closing or self.transport.is_closing() or self.has_unread():
+            return False
+        self._linger(_IDLE_LINGER_S)
+        return True
+
     def kill(self) -> None:
         if self._user is not None:
             self._user.kill()
@@ -186,6 +195,7 @@ class HttpClient(Requester):
 
     def _linger(self, linger_s: float = _LINGER_S) -> None:
         self._closing = True
+        self._worker.not_idle(self)
         self._buffer = b""
         self.resume()
         self.finish()
@@ -262,6 +272,7 @@ class HttpClient(Requester):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self.deadline.cancel()
+        self._worker.not_idle(self)
         self._worker.buffers.let_go(self)
         if self._user is not None:
             self._user.client_lost(exc or self.reset_seen)

@@ -42,6 +42,7 @@ class Listener:
         self._proxy_protocol = proxy_protocol
         self._reading = False
         self._out_of_room = False  # told the control plane, and not yet recovered
+        self._at_limit = False  # that is why it pauses
         self._retry: asyncio.TimerHandle | None = None
         self._starting: set[asyncio.Task[object]] = set()
         sock.setblocking(False)
@@ -85,13 +86,15 @@ class Listener:
 
     def room_again(self) -> None:
         """A client has left: accept again if the limit was why not."""
-        if self._out_of_room and self._retry is None and not self.closed:
+        if self._at_limit and not self.closed:
+            self._pause()
             self._resume()
 
     # --- accepting --------------------------------------------------------------------------
 
     def _resume(self) -> None:
         self._retry = None
+        self._at_limit = False
         if not self._reading:
             self._reading = True
             self._worker.loop.add_reader(self._sock, self._accept_burst)
@@ -103,14 +106,16 @@ class Listener:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        self._at_limit = False
 
     def _accept_burst(self) -> bool:
         """Accept some. True if nobody waits any more."""
         worker = self._worker
         limit = worker.limits.connections
-        for _ in range(_BURST):
+        for turn in range(_BURST):
             if limit and len(worker.clients) >= limit:
-                self._no_room(0)
+                if turn == 0:  # else the loop tells whether anybody waits
+                    self._wait_for_room()
                 return False
             try:
                 sock, peer = self._sock.accept()
@@ -126,7 +131,18 @@ class Listener:
                 self._out_of_room = False
                 worker.accounts.event(EventKind.ACCEPT_RESUMED)
             self._open(sock, peer)
+            if limit and len(worker.clients) * 10 >= limit * 9 and not worker.draining:
+                worker.make_room()
         return False
+
+    def _wait_for_room(self) -> None:
+        """Somebody waits at the limit: go on when a client has left, and ask one to go from time to time."""
+        worker = self._worker
+        self._no_room(0)
+        self._at_limit = True
+        if not worker.draining:
+            worker.make_room()
+            self._retry = worker.loop.call_later(_PAUSE_S, self._resume)
 
     def _no_room(self, error: int) -> None:
         self._pause()

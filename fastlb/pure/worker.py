@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from heapq import heappop, heappush
+from itertools import islice
+from operator import itemgetter
 from typing import Protocol
 
 from fastlb.model.address import Address
@@ -32,6 +34,13 @@ class Client(Protocol):
         """Reset now."""
 
 
+class IdleClient(Protocol):
+    """A client that waits for its first or next request, as the worker sees it."""
+
+    def give_way(self) -> bool:
+        """Close for somebody else. False if its request is here already."""
+
+
 class Counted(Protocol):
     """An exchange, as the worker sees it: the slot it holds a unit of, or -1, and its bytes so far."""
 
@@ -40,6 +49,13 @@ class Counted(Protocol):
 
     def backend_out(self, who: str) -> None:
         """Its backend must not be used any longer: end, with `who` and the phase as code."""
+
+
+# An idle client between requests may have to give way to another after so long; one that has sent nothing
+# yet has the time that it would have for a head.
+_KEPT_LEAST_S = 1.0
+# Looked at clients whose next request may be here already.
+_IDLE_LOOKS = 16
 
 
 def _now_ms() -> int:
@@ -64,6 +80,9 @@ class Worker:
         self._by_address: dict[Address, Backend] = {}
         self._free_slots: list[int] = []  # a heap of those that somebody had, lowest first
         self.clients: set[Client] = set()
+        # Since when they have been idle, the longest idle one first: before a first request, and between two.
+        self.fresh: dict[IdleClient, float] = {}
+        self.kept: dict[IdleClient, float] = {}
         self.exchanges: set[Counted] = set()
         self.buffers = Buffers(
             config.limits.buffer_bytes, lambda: self.accounts.event(EventKind.BUFFERS_FULL)
@@ -183,6 +202,23 @@ class Worker:
         for tell in self.on_room:
             tell()
         self._tell_if_quiet()
+
+    def make_room(self) -> None:
+        """Too many are connected: the client that has been idle for longest gives way."""
+        now_s = self.loop.time()
+        found: list[tuple[float, IdleClient]] = []
+        for idle, least_s in ((self.fresh, self.timeouts.header_s), (self.kept, _KEPT_LEAST_S)):
+            for client, since_s in islice(idle.items(), _IDLE_LOOKS):
+                if now_s - since_s >= least_s:
+                    found.append((since_s, client))
+        for _, client in sorted(found, key=itemgetter(0)):
+            if client.give_way():
+                return
+
+    def not_idle(self, client: IdleClient) -> None:
+        """A client has a request, or is going."""
+        self.fresh.pop(client, None)
+        self.kept.pop(client, None)
 
     def exchange_ended(self) -> None:
         """An exchange is over."""

@@ -653,3 +653,20 @@ def test_header_is_seen_off_before_the_probe_goes_on():
     asyncio.run(_begin(writer, ProxyProtocol.V2))
 
     assert writer.held_bytes == []
+
+
+def test_timeout_that_is_noticed_late_says_nothing_about_the_backend():
+    """The process stood still (SIGSTOP, a suspended machine) or the loop was overloaded: a fault of ours."""
+
+    async def main():
+        async def ask(reader, writer):
+            asyncio.get_running_loop().call_soon(time.sleep, 0.5)
+            await asyncio.sleep(10)
+            return True, "never"
+
+        async with answering(b"", hold=True) as (address, _):
+            result = await probe(address, ask, 0.1)
+            assert (result.passed, result.local) == (False, True)
+            assert result.reason.endswith("s late")
+
+    asyncio.run(main())
