@@ -14,10 +14,11 @@ from functools import partial
 from fastlb.control.descriptors import connection_limit, raise_fd_limit
 from fastlb.control.event_loop import run_on_best_loop
 from fastlb.control.logs import OperationLog
-from fastlb.control.memory import buffer_limit, machine_memory
+from fastlb.control.memory import address_space, buffer_limit, clients_limit, machine_memory
 from fastlb.control.service import Supervisor
 from fastlb.control.signals import Actions, take_over
-from fastlb.model.config import Config
+from fastlb.engine.choice import native_missing_reason
+from fastlb.model.config import Config, EngineChoice
 
 __all__ = ["Supervisor", "run", "serve"]
 
@@ -78,12 +79,22 @@ def run(config: Config) -> int:
 def _with_machine_limits(config: Config, nofile: int) -> Config:
     """What was left to the machine to say."""
     limits = config.limits
+    connections = limits.connections or connection_limit(nofile, config.workers)
+    space_bytes = address_space()
+    if space_bytes is not None and not limits.connections and _is_pure(config.engine):
+        connections = min(connections, clients_limit(space_bytes))
     limits = replace(
         limits,
-        connections=limits.connections or connection_limit(nofile, config.workers),
-        buffer_bytes=limits.buffer_bytes or buffer_limit(machine_memory(), config.workers),
+        connections=connections,
+        buffer_bytes=limits.buffer_bytes or buffer_limit(machine_memory(), config.workers, space_bytes),
     )
     return replace(config, limits=limits)
+
+
+def _is_pure(engine: EngineChoice) -> bool:
+    return engine is EngineChoice.PURE or (
+        engine is EngineChoice.AUTO and native_missing_reason() is not None
+    )
 
 
 def _actions(supervisor: Supervisor, stop: _StopSignals, log: OperationLog) -> Actions:
