@@ -33,6 +33,8 @@ RETRY_WINDOW_S = 10
 RETRIES_MIN_PER_S = 3
 # Of what a check in TCP mode says, and of what it waits for.
 CHECK_WORDS_MAX_BYTES = 4096
+# Of a request body: what is kept for another try, and may be awaited before a backend is picked.
+REQUEST_KEPT_MAX_BYTES = 65_536
 # Below it a worker could not hold one request of the longest kind beside a few others.
 BUFFER_WORKER_MIN_BYTES = 1_048_576
 
@@ -51,6 +53,8 @@ class LimitConfig:
     `line_bytes`: request line, bytes (414).
     `fields`: number of header fields (431; 502 for a response).
     `body_bytes`: request body, bytes (413); 0 = no limit.
+    `request_buffer_bytes`: of a request body with a Content-Length, awaited before a backend is
+        picked; 0 = none.
     `connections`: client connections open at once; 0 = derived from the fd limit.
     `buffer_bytes`: memory for bytes in flight, all workers together (503); 0 = derived from the
         memory of the machine.
@@ -64,6 +68,7 @@ class LimitConfig:
     line_bytes: int = 8192
     fields: int = 100
     body_bytes: int = 0
+    request_buffer_bytes: int = REQUEST_KEPT_MAX_BYTES
     connections: int = 0
     buffer_bytes: int = 0
     tries: int = 3
@@ -76,6 +81,7 @@ class LimitConfig:
             ("line_bytes", 64, 65_536),
             ("fields", 1, 256),
             ("body_bytes", 0, 2**63 - 1),
+            ("request_buffer_bytes", 0, REQUEST_KEPT_MAX_BYTES),
             ("connections", 0, 10_000_000),
             ("buffer_bytes", 0, 2**48),
             ("tries", 1, TRIES_MAX),

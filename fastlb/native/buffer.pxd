@@ -89,15 +89,33 @@ cdef inline bint buffer_room(worker_t* worker, uint64_t more_bytes) noexcept nog
     buffer_pool_free(worker)
     if worker.buffer_bytes + more_bytes <= limit:
         return True
+    buffers_are_full(worker)
+    return False
+
+
+cdef inline bint buffer_spare(worker_t* worker, uint64_t more_bytes) noexcept nogil:
+    """True if a peer that is slow may hold so many bytes more: all of them at most three quarters of
+    the limit. The rest is for what does not wait for them, as requests that are complete."""
+    cdef uint64_t limit = worker.settings.buffer_bytes // 4 * 3
+    if limit == 0 or worker.buffer_bytes + more_bytes <= limit:
+        return True
+    buffer_pool_free(worker)
+    if worker.buffer_bytes + more_bytes <= limit:
+        return True
+    buffers_are_full(worker)
+    return False
+
+
+cdef inline void buffers_are_full(worker_t* worker) noexcept nogil:
+    """Tell the control plane, once until there is room again."""
     if not worker.buffers_full:
         worker.buffers_full = True
         account_event(worker, EVENT_BUFFERS_FULL, -1, 0, 0)
-    return False
 
 
 cdef inline void buffer_uncount(worker_t* worker, uint64_t less_bytes) noexcept nogil:
     counter_add(&worker.buffer_bytes, -less_bytes)
-    if worker.buffers_full and worker.buffer_bytes < worker.settings.buffer_bytes // 4 * 3:
+    if worker.buffers_full and worker.buffer_bytes < worker.settings.buffer_bytes // 2:
         worker.buffers_full = False
 
 
@@ -151,6 +169,25 @@ cdef inline bint buffer_append(worker_t* worker, buffer_t** place, const uint8_t
         place[0] = old = grown
     memcpy(buffer_bytes(old) + old.end, more, len)
     old.end += <uint32_t> len
+    return True
+
+
+cdef inline bint buffer_reserve(worker_t* worker, buffer_t** place, uint32_t more) noexcept nogil:
+    """Make room for `more` bytes behind what the buffer at `place` holds. False, and nothing changed,
+    if memory is short."""
+    cdef buffer_t* old = place[0]
+    cdef buffer_t* grown
+    if old.cap_bytes - old.end >= more:
+        return True
+    if not buffer_spare(worker, buffer_length(old) + more):
+        return False
+    grown = buffer_take(worker, buffer_length(old) + more)
+    if grown == NULL:
+        return False
+    grown.end = buffer_length(old)
+    memcpy(buffer_bytes(grown), buffer_bytes(old) + old.start, grown.end)
+    buffer_give(worker, old)
+    place[0] = grown
     return True
 
 

@@ -11,6 +11,7 @@ from fastlb.native.types cimport connection_t, role_t, step_t, worker_t
 
 cdef connection_t* connection_open(worker_t* worker, int fd, role_t role) noexcept nogil
 cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil
+cdef void connection_forget_head(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_reset(worker_t* worker, connection_t* conn) noexcept nogil
 cdef int connection_detach(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_discard(worker_t* worker, connection_t* conn) noexcept nogil
@@ -20,6 +21,8 @@ cdef step_t connection_send(worker_t* worker, connection_t* conn, iovec* pieces,
                             bint fin_follows) noexcept nogil
 cdef void connection_push(connection_t* conn) noexcept nogil
 cdef step_t connection_flush(worker_t* worker, connection_t* conn) noexcept nogil
+cdef bint connection_writable(connection_t* conn) noexcept nogil
+cdef size_t connection_room(connection_t* conn) noexcept nogil
 cdef bint connection_quiet(connection_t* conn) noexcept nogil
 cdef int connection_error(connection_t* conn) noexcept nogil
 cdef void connection_send_wait(worker_t* worker, connection_t* conn) noexcept nogil

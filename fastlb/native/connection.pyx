@@ -8,12 +8,15 @@ from libc.string cimport memcpy, memset
 from fastlb.native.batch cimport batch_note, batch_open
 from fastlb.native.buffer cimport (
     BUFFER_LARGE_BYTES, BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
+    buffer_uncount,
 )
+from fastlb.native.http1 cimport head_t
 from fastlb.native.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
-    EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR, SO_ERROR, SO_LINGER,
-    SIOCOUTQ, SOL_SOCKET, TCP_NODELAY, close, epoll_ctl, epoll_event, getsockopt, ioctl, iovec, linger,
-    msghdr, call_recv, call_send, sendmsg, setsockopt, shutdown, socklen_t,
+    EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, POLLOUT, SHUT_WR, SIOCOUTQ,
+    SK_MEMINFO_SNDBUF, SK_MEMINFO_WMEM_ALLOC, SK_MEMINFO_WMEM_QUEUED, SO_ERROR, SO_LINGER, SO_MEMINFO,
+    SOL_SOCKET, TCP_NODELAY, close, epoll_ctl, epoll_event, getsockopt, ioctl, iovec, linger, msghdr, poll,
+    pollfd, call_recv, call_send, sendmsg, setsockopt, shutdown, socklen_t,
 )
 from fastlb.native.places cimport place_give
 from fastlb.native.slab cimport slab_give, slab_take
@@ -59,9 +62,8 @@ cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil:
         counter_add_shared(worker.clients_total, <unsigned long long> -1)
     buffer_drop(worker, &conn.inbox)
     buffer_drop(worker, &conn.outbox)
-    free(conn.head)
+    connection_forget_head(worker, conn)
     free(conn.announced)
-    conn.head = NULL
     conn.announced = NULL
     close(conn.fd)
     if conn.backend != NULL:
@@ -81,6 +83,14 @@ cdef int connection_detach(worker_t* worker, connection_t* conn) noexcept nogil:
     conn.role = ROLE_FREE
     slab_give(&worker.connections, conn)
     return fd
+
+
+cdef void connection_forget_head(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Give back the memory of a head that was not complete, if there is one."""
+    if conn.head != NULL:
+        free(conn.head)
+        conn.head = NULL
+        buffer_uncount(worker, sizeof(head_t))
 
 
 cdef void connection_reset(worker_t* worker, connection_t* conn) noexcept nogil:
@@ -251,6 +261,26 @@ cdef step_t connection_flush(worker_t* worker, connection_t* conn) noexcept nogi
     return STEP_AGAIN
 
 
+cdef bint connection_writable(connection_t* conn) noexcept nogil:
+    """True if a third of the kernel's send buffer is free. If it is not, epoll will report when it is."""
+    cdef pollfd asked
+    asked.fd = conn.fd
+    asked.events = POLLOUT
+    asked.revents = 0
+    return poll(&asked, 1, 0) > 0
+
+
+cdef size_t connection_room(connection_t* conn) noexcept nogil:
+    """How many bytes the kernel would take at once, about; 0 where it cannot say."""
+    cdef uint32_t[16] memory
+    cdef socklen_t len = sizeof(memory)
+    cdef uint32_t used
+    if getsockopt(conn.fd, SOL_SOCKET, SO_MEMINFO, memory, &len) != 0:
+        return 0
+    used = max(memory[SK_MEMINFO_WMEM_ALLOC], memory[SK_MEMINFO_WMEM_QUEUED])
+    return memory[SK_MEMINFO_SNDBUF] - used if used < memory[SK_MEMINFO_SNDBUF] else 0
+
+
 cdef bint connection_quiet(connection_t* conn) noexcept nogil:
     """True if there is nothing to read and no end: fit to be used again. One recv(MSG_PEEK)."""
     cdef uint8_t byte
@@ -341,6 +371,7 @@ cdef void connection_finish(worker_t* worker, connection_t* conn) noexcept nogil
 
 cdef void linger_begin(worker_t* worker, connection_t* conn) noexcept nogil:
     conn.role = ROLE_LINGER
+    connection_forget_head(worker, conn)
     buffer_drop(worker, &conn.inbox)
     timer_arm(worker, conn, TIMER_LINGER)
     if conn.flags & CONN_READABLE:

@@ -184,6 +184,7 @@ cdef class NativeEngine:
         s.fields = config.limits.fields
         names_fill(&s.names, config.fields)
         s.body_bytes = config.limits.body_bytes
+        s.request_buffer_bytes = config.limits.request_buffer_bytes
         s.buffer_bytes = config.limits.buffer_bytes // self.worker_count
         s.queue_depth = config.limits.queue_depth
         s.idle_max = IDLE_MAX

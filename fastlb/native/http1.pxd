@@ -44,6 +44,7 @@ cdef enum:
     HEAD_ABSOLUTE = 512       # the host was taken from the target
     HEAD_LENGTH_REWRITE = 1024  # Content-Length came repeated or as a list
     HEAD_SECURE = 2048        # the target is one of https or wss
+    HEAD_EXPECTS = 4096       # the client may wait for an answer before it sends its body
 
 cdef struct field_t:
     uint32_t name_at

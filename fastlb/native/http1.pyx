@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastlb.native.field_names cimport (
-    FIELD_AMBIGUOUS, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_HOST, FIELD_OTHER,
+    FIELD_AMBIGUOUS, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_HOST, FIELD_OTHER,
     FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, name_id, names_t, protocol_passes,
 )
 from fastlb.native.types cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
@@ -269,6 +269,8 @@ cdef int field_read(head_t* head, field_t* field, const uint8_t* text,
         return coding_read(head, field, text)
     elif field.id == FIELD_UPGRADE:
         upgrade_read(head, field, text, names)
+    elif field.id == FIELD_EXPECT:
+        head.flags |= HEAD_EXPECTS
     elif field.id == FIELD_AMBIGUOUS:
         return bad(head)
     return HEAD_DONE

@@ -1,17 +1,19 @@
 """See http_exchange.pxd. Functions that may end the exchange or its connections are called last."""
 
-from libc.errno cimport EMSGSIZE, ENOMEM, ETIMEDOUT
+from libc.errno cimport EAGAIN, EMSGSIZE, ENOMEM, ETIMEDOUT
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastlb.native.accounting cimport account_failure, account_progress, account_status
 from fastlb.native.buffer cimport (
-    buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_take,
+    BUFFER_BODY_BYTES, BUFFER_LARGE_BYTES, BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop,
+    buffer_length, buffer_reserve, buffer_spare, buffer_take,
 )
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
     connection_cut, connection_finish, connection_flush, connection_linger, connection_note,
-    connection_reset, connection_send, connection_send_wait, connection_still_takes,
+    connection_receive, connection_reset, connection_send, connection_send_wait, connection_still_takes,
+    connection_writable,
 )
 from fastlb.native.exchange cimport (
     DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect, exchange_connect_done,
@@ -19,7 +21,7 @@ from fastlb.native.exchange cimport (
     exchange_may_move, exchange_open, exchange_phase_letter, exchange_reach_again, exchange_release,
 )
 from fastlb.native.http1 cimport (
-    HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE, METHOD_GET,
+    HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_EXPECTS, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE, METHOD_GET,
     METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, METHOD_TRACE, head_keeps_alive, head_request_framing,
     head_response_framing, head_t,
 )
@@ -38,12 +40,12 @@ from fastlb.native.types cimport (
     CONN_BATCHED, CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, CONN_UNSENT,
     EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL, FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
     FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
-    METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, SIDE_MESSAGE, SIDE_TARGET, STEP_AGAIN,
-    STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE,
-    TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_TUNNEL, X_ANSWERED,
-    X_CONTINUED, X_CUT, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM,
-    X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared,
-    exchange_t, flag_read, half_t, step_t, worker_t,
+    METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, PHASE_REQUEST, SIDE_MESSAGE, SIDE_TARGET,
+    STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER, TIMER_IDLE,
+    TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_TUNNEL,
+    X_ANSWERED, X_CONTINUED, X_CUT, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT,
+    X_KEEP_UPSTREAM, X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t,
+    counter_clear_shared, exchange_t, flag_read, half_t, step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
@@ -57,8 +59,8 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     """A request head is complete."""
     cdef exchange_t* exchange
     cdef head_t* head = found.head
-    cdef uint32_t generation
     cdef int framing, status
+    cdef bint held
     if conn.timer_class != TIMER_HEADER:
         conn.since_ns = worker.now_ns
     timer_cancel(worker, conn)
@@ -86,19 +88,85 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
             and max_forwards_read(head, found.text) == 0:
         answer_here(worker, exchange, found)
         return
+    held = framing == FRAME_LENGTH and not head.flags & HEAD_EXPECTS and worker.settings.request_buffer_bytes
     status = request_write(worker, exchange, found)
+    held = held and not exchange.request.source_done
     if status == 503:
         exchange.flags &= ~X_KEEP_CLIENT             # what stood behind the head may be lost
         http_reply(worker, exchange, status, c'R', c'C')
     elif status:
         http_reply(worker, exchange, status, c'P', c'D' if status == 413 else c'R')
-    elif conn.flags & CONN_HANGUP and exchange.request.source_done:
+    elif conn.flags & CONN_HANGUP and (held or exchange.request.source_done):
         http_abort(worker, exchange, c'C', c'R')     # its FIN came along, and is reported once only
+    elif held:
+        request_await(worker, exchange)
     else:
-        generation = exchange.generation
-        settle(worker, exchange, exchange_dispatch(worker, exchange))
-        if exchange.generation == generation and exchange.phase < PHASE_HEAD and client_has_left(exchange):
-            http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
+        request_pass(worker, exchange)
+
+
+cdef void request_await(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The body, or as much of it as may be kept, is awaited before a backend is picked: a slow client
+    must not hold a place there. Without memory for it, it is awaited no longer."""
+    cdef connection_t* client = exchange.client
+    cdef half_t* half = &exchange.request
+    cdef uint64_t want
+    cdef uint32_t room, used = 0, out
+    cdef uint8_t* into
+    cdef ssize_t n = 1
+    cdef uint64_t before = half.taken_bytes
+    while True:
+        if half.source_done or half.taken_bytes >= worker.settings.request_buffer_bytes \
+                or client.inbox != NULL:             # there was no memory for what came with the head
+            break
+        if not client.flags & CONN_READABLE or n == -EAGAIN:
+            if half.taken_bytes != before or client.timer_class != TIMER_IDLE:
+                timer_arm(worker, client, TIMER_IDLE)
+            account_progress(worker, exchange)
+            return
+        want = min(half.remaining_bytes, worker.settings.request_buffer_bytes - half.taken_bytes)
+        room = body_room(worker, exchange, <uint32_t> want)
+        if room == 0:
+            break
+        if want < half.remaining_bytes:
+            room = min(room, <uint32_t> want)
+        into = buffer_bytes(exchange.replay) + exchange.replay.end
+        n = connection_receive(client, into, room)
+        if n == -EAGAIN:
+            continue
+        if n <= 0:
+            http_abort(worker, exchange, c'C', c'R')
+            return
+        out = relay_decode(half, into, <uint32_t> n, &used)
+        exchange.replay.end += out
+        if not buffer_append(worker, &client.inbox, into + used, <uint32_t> n - used):
+            out_of_memory(worker, exchange)
+            return
+    timer_cancel(worker, client)
+    request_pass(worker, exchange)
+
+
+cdef uint32_t body_room(worker_t* worker, exchange_t* exchange, uint32_t want) noexcept nogil:
+    """Room for a read of the body behind what is in `replay`; 0 if memory is short. There is one byte more
+    than is wanted, so that a read that ends the body also shows that nothing is behind it. A body that
+    might be long gets a long buffer once it has filled a shorter one."""
+    cdef uint32_t room = exchange.replay.cap_bytes - exchange.replay.end
+    if room > want or room >= BUFFER_SMALL_BYTES:
+        return room
+    want += 1
+    if exchange.replay.end + want > BUFFER_LARGE_BYTES and exchange.replay.cap_bytes < BUFFER_LARGE_BYTES \
+            and exchange.replay.end < BUFFER_LARGE_BYTES - BUFFER_SMALL_BYTES:
+        want = BUFFER_LARGE_BYTES - exchange.replay.end
+    if not buffer_reserve(worker, &exchange.replay, want):
+        return 0
+    return exchange.replay.cap_bytes - exchange.replay.end
+
+
+cdef void request_pass(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Pick a backend, unless the client has left meanwhile."""
+    cdef uint32_t generation = exchange.generation
+    settle(worker, exchange, exchange_dispatch(worker, exchange))
+    if exchange.generation == generation and exchange.phase < PHASE_HEAD and client_has_left(exchange):
+        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
 
 
 cdef void http_describe(exchange_t* exchange, received_t* found) noexcept nogil:
@@ -300,6 +368,9 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
     if client_has_left(exchange) and (exchange.request.source_done or exchange.phase < PHASE_HEAD):
         http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
+    if exchange.phase == PHASE_REQUEST:
+        request_await(worker, exchange)
+        return
     if exchange.phase == PHASE_HEAD and not interim_flush(worker, exchange):
         return
     if exchange.phase >= PHASE_HEAD:
@@ -395,6 +466,8 @@ cdef void response_receive(worker_t* worker, exchange_t* exchange) noexcept nogi
             exchange_later(worker, exchange)
             return
         room -= 1
+        if not client_takes(worker, exchange):
+            return
         outcome = head_receive(worker, upstream, True, &found)
         if outcome == HEAD_MORE:
             if upstream.inbox != NULL:
@@ -418,6 +491,21 @@ cdef void response_receive(worker_t* worker, exchange_t* exchange) noexcept nogi
         if not interim_pass(worker, exchange, &found):
             return
         response_begun(worker, exchange)
+
+
+cdef bint client_takes(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """False if memory is short and the client would take nothing of a response: then it is not read."""
+    cdef half_t* half = &exchange.response
+    if not buffer_spare(worker, BUFFER_BODY_BYTES) and not connection_writable(exchange.client):
+        half.starved = True
+        interim_wait(worker, exchange)
+        return False
+    if half.starved:
+        half.starved = False
+        if exchange.request.source_done:
+            timer_cancel(worker, exchange.client)
+            response_begun(worker, exchange)
+    return True
 
 
 cdef inline void response_begun(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -451,7 +539,9 @@ cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found
 
 
 cdef inline bint interim_refused(const exchange_t* exchange) noexcept nogil:
-    """True if the client's kernel has refused an interim response: the client does not read."""
+    """True if the client's kernel has refused an interim response, or would: the client does not read."""
+    if exchange.response.starved:
+        return True
     return exchange.client.outbox != NULL and not exchange.client.flags & CONN_BATCHED
 
 
@@ -752,7 +842,7 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
         account_failure(worker, exchange, EVENT_BACKEND_FAILED, ETIMEDOUT)
         http_reply(worker, exchange, 504, c's', exchange_phase_letter(exchange))
     else:
-        http_reply(worker, exchange, 408, c'c', c'D')
+        http_reply(worker, exchange, 408, c'c', exchange_phase_letter(exchange))
 
 
 cdef bint client_owes(exchange_t* exchange) noexcept nogil:

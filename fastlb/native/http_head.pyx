@@ -2,23 +2,27 @@
 
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport malloc
 from libc.string cimport memcpy, strlen
 
-from fastlb.native.buffer cimport buffer_append, buffer_bytes, buffer_drop, buffer_length
-from fastlb.native.connection cimport connection_receive
+from fastlb.native.buffer cimport (
+    buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_spare,
+)
+from fastlb.native.connection cimport connection_forget_head, connection_receive
 from fastlb.native.field_names cimport (
     FIELD_CLIENT, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_FOLDED, FIELD_FORWARDED, FIELD_HOP,
     FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, names_t, protocol_passes,
 )
 from fastlb.native.http1 cimport (
-    HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_HAS_UPGRADE, HEAD_LENGTH_REWRITE, HEAD_MORE,
-    HEAD_SECURE, METHOD_OPTIONS, METHOD_TRACE, field_t, head_limits_t, head_names_field, head_parse,
-    head_start, head_t, list_item,
+    HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_DONE, HEAD_HAS_UPGRADE, HEAD_LENGTH_REWRITE,
+    HEAD_MORE, HEAD_SECURE, METHOD_OPTIONS, METHOD_TRACE, field_t, head_limits_t, head_names_field,
+    head_parse, head_start, head_t, list_item,
 )
+from fastlb.native.linux cimport MSG_PEEK, call_recv
 from fastlb.native.max_forwards cimport max_forwards_left
 from fastlb.native.types cimport (
-    CONN_READABLE, CONN_TRUSTED, SCRATCH_BYTES, X_HTTP10, X_UPGRADE, connection_t, exchange_t, worker_t,
+    CONN_READABLE, CONN_TRUSTED, SCRATCH_BYTES, X_HTTP10, X_UPGRADE, connection_t, counter_add, exchange_t,
+    worker_t,
 )
 
 cdef extern from "scan.h" nogil:
@@ -36,6 +40,7 @@ cdef enum:
 cdef enum:
     ADDED_BYTES = 512        # request line, Via and the names of the fields that are added
     RESPONSE_READ_BYTES = 16384  # with a head; a long body is not copied, but spliced from there on
+    SHORT_READ_BYTES = 8192      # of a request, where memory is short
 
 
 # ---- receiving ------------------------------------------------------------------------------
@@ -47,11 +52,12 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
     A head that arrives whole, as nearly all do, is parsed where recv() put it. One that does not
     moves to the connection's inbox, and its parser to memory of its own.
     Returns: HEAD_DONE with `found`, HEAD_MORE, HEAD_EOF, HEAD_LOST, or the status of a refusal;
-             503 is this machine's fault.
+             503 is this machine's fault. A client whose head is not complete is told so first.
     """
     cdef head_limits_t limits
     cdef head_t* head = <head_t*> conn.head
     cdef ssize_t n = 0
+    cdef size_t room = RESPONSE_READ_BYTES
     cdef int outcome
     limits.line_bytes = worker.settings.line_bytes
     limits.header_bytes = worker.settings.header_bytes
@@ -64,8 +70,15 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
             outcome = inbox_parse(conn, head, &limits, found)
             if outcome != HEAD_MORE:
                 return outcome
+    found.head = head
+    found.len = 0
+    if conn.inbox != NULL:
+        found.text = buffer_bytes(conn.inbox) + conn.inbox.start
+        found.len = buffer_length(conn.inbox)
+    if not is_response:
+        room = SCRATCH_BYTES if buffer_spare(worker, SCRATCH_BYTES) else short_room(worker, conn, &limits)
     while conn.flags & CONN_READABLE:
-        n = connection_receive(conn, worker.scratch, RESPONSE_READ_BYTES if is_response else SCRATCH_BYTES)
+        n = connection_receive(conn, worker.scratch, room)
         if n == 0:
             return HEAD_EOF
         if n == -EAGAIN:
@@ -80,18 +93,38 @@ cdef int head_receive(worker_t* worker, connection_t* conn, bint is_response,
             outcome = head_parse(head, worker.scratch, <uint32_t> n, &limits)
             if outcome != HEAD_MORE:
                 return outcome
+        if not is_response and not buffer_spare(worker, <uint64_t> n):
+            return 503
         if not buffer_append(worker, &conn.inbox, worker.scratch, <size_t> n):
             return 503                               # the limits of a head leave room for one read
         outcome = inbox_parse(conn, head, &limits, found)
         if outcome != HEAD_MORE:
             return outcome
     if conn.inbox != NULL and conn.head == NULL:
+        if not is_response and not buffer_spare(worker, sizeof(head_t)):
+            return 503
         conn.head = malloc(sizeof(head_t))
         if conn.head == NULL:
             return 503
+        counter_add(&worker.buffer_bytes, sizeof(head_t))
         memcpy(conn.head, head,
                sizeof(head_t) - sizeof(head.fields) + head.field_count * sizeof(field_t))
     return HEAD_MORE
+
+
+cdef size_t short_room(worker_t* worker, connection_t* conn, head_limits_t* limits) noexcept nogil:
+    """How much to read of a client where memory is short: only the head, if it is here whole, so that
+    nothing behind it has to be kept."""
+    cdef head_t* head = <head_t*> worker.head
+    cdef size_t room = SHORT_READ_BYTES
+    cdef ssize_t n
+    if conn.inbox != NULL or conn.head != NULL or not conn.flags & CONN_READABLE:
+        return room
+    n = call_recv(conn.fd, worker.scratch, SHORT_READ_BYTES, MSG_PEEK)
+    if n > 0 and head_parse(head, worker.scratch, <uint32_t> n, limits) == HEAD_DONE:
+        room = head.bytes
+    head_start(head, False)
+    return room
 
 
 cdef int inbox_parse(connection_t* conn, head_t* head, head_limits_t* limits,
@@ -106,8 +139,7 @@ cdef int inbox_parse(connection_t* conn, head_t* head, head_limits_t* limits,
 cdef bint head_consume(worker_t* worker, connection_t* conn, received_t* found, uint32_t used) noexcept nogil:
     """The first `used` bytes are done with; what is behind them stays in the inbox. `found.head`
     is gone after this. False without memory."""
-    free(conn.head)
-    conn.head = NULL
+    connection_forget_head(worker, conn)
     if found.in_inbox:
         conn.inbox.start += used
         if buffer_length(conn.inbox) == 0:

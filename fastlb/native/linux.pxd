@@ -113,6 +113,35 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int fd, const msghdr* message, int flags)
 
 
+# Since Linux 4.12; older headers do not know the option.
+cdef extern from *:
+    """
+    #ifndef SO_MEMINFO
+    #define SO_MEMINFO 55
+    #endif
+    """
+    enum:
+        SO_MEMINFO
+
+
+# Which of the numbers that SO_MEMINFO tells is what; they are nine, or more one day.
+cdef extern from "<linux/sock_diag.h>" nogil:
+    enum:
+        SK_MEMINFO_WMEM_ALLOC
+        SK_MEMINFO_SNDBUF
+        SK_MEMINFO_WMEM_QUEUED
+
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    enum:
+        POLLOUT
+    int poll(pollfd* asked, unsigned long count, int timeout_ms)
+
+
 cdef extern from "<linux/filter.h>" nogil:
     struct sock_filter:
         uint16_t code

@@ -1,8 +1,9 @@
 """Moving bytes from one connection to another, inside the framing of a message or without one.
 
 Small pieces are copied through the worker's scratch: one recv, one send. Much is spliced through
-a pipe, never past the end of a message. At most one scratch (or one pipe) of bytes waits for a
-target that does not read; until it does, the source is not read either.
+a pipe, never past the end of a message. At most 64 KiB of bytes wait for a target that does not read,
+in a buffer or in a pipe; until it does, the source is not read either. Where memory is short, only so
+much is read as the target's kernel has room for, and copied: nobody is cut off for want of memory.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -16,8 +17,8 @@ cdef inline bint relay_pending(const half_t* half) noexcept nogil:
 
 
 cdef inline bint relay_blocked(const half_t* half) noexcept nogil:
-    """True if the target's kernel has refused bytes: its peer does not read."""
-    return half.piped_bytes != 0 or half.target.outbox != NULL
+    """True if the target's kernel has refused bytes, or would: its peer does not read."""
+    return half.starved or half.piped_bytes != 0 or half.target.outbox != NULL
 
 
 cdef inline bint relay_progress(half_t* half) noexcept nogil:

@@ -5,10 +5,11 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastlb.native.buffer cimport (
-    buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_room, buffer_uncount,
+    BUFFER_BODY_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length, buffer_spare, buffer_uncount,
 )
 from fastlb.native.connection cimport (
-    connection_flush, connection_push, connection_receive, connection_send,
+    connection_flush, connection_push, connection_receive, connection_room, connection_send,
+    connection_writable,
 )
 from fastlb.native.chunked cimport (
     CHUNK_BAD, CHUNK_DONE, CHUNK_HEAD_BYTES, CHUNK_SIZE, chunk_head_write, chunks_decode,
@@ -31,8 +32,10 @@ cdef enum:
     SPLICE_SMALL_BYTES = 8192     # a stream that has become small again has had so little
     SPLICE_SMALL_READS = 4        # so many times in a row
     KEEP_MAX_BYTES = 65536        # of a request, for a retry
-    PIPE_BYTES = 131072           # what a target that stops reading leaves in the kernel
-    PIPE_FLOW_BYTES = 524288      # for one that takes all: four times fewer calls, where there is so much
+    PIPE_BYTES = 131072           # pages may be half empty, so it holds more than is put in at first
+    PIPE_FLOW_BYTES = 524288      # for a target that takes all: fewer calls, where there is so much
+    HELD_MAX_BYTES = 65536        # of a target that stops reading
+    SHORT_READ_BYTES = 8192       # where memory is short
     BUDGET_BYTES = 1048576        # for one half in one turn; then it is the others' turn
 
 
@@ -76,6 +79,8 @@ cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil:
     """
     cdef uint64_t until = half.moved_bytes + BUDGET_BYTES
     cdef step_t step
+    cdef bint short
+    half.starved = False
     while True:
         if half.target.flags & CONN_BATCHED:
             return STEP_BLOCKED                      # until the end of this turn
@@ -95,14 +100,18 @@ cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil:
             return STEP_EOF
         if half.moved_bytes >= until:
             return STEP_AGAIN
-        if half.source.inbox != NULL:
-            step = inbox_take(worker, half)
-        elif not half.source.flags & CONN_READABLE:
+        short = not buffer_spare(worker, BUFFER_BODY_BYTES)
+        if half.source.inbox == NULL and not half.source.flags & CONN_READABLE:
             step = STEP_BLOCKED
-        elif splice_wanted(half):
+        elif short and not connection_writable(half.target):
+            half.starved = True
+            step = STEP_BLOCKED
+        elif half.source.inbox != NULL:
+            step = inbox_take(worker, half, short)
+        elif splice_wanted(half) and not short:
             step = pipe_fill(worker, half)
         else:
-            step = copy_once(worker, half)
+            step = copy_once(worker, half, short)
         if step == STEP_FAILED:
             connection_push(half.target)     # what was to go with the source's FIN
             return STEP_FAILED
@@ -114,13 +123,15 @@ cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil:
 
 # ---- copy -----------------------------------------------------------------------------------
 
-cdef step_t inbox_take(worker_t* worker, half_t* half) noexcept nogil:
+cdef step_t inbox_take(worker_t* worker, half_t* half, bint short) noexcept nogil:
     """What was received together with a head."""
     cdef connection_t* source = half.source
-    cdef uint32_t used = 0, out
+    cdef uint32_t used = 0, out, len = buffer_length(source.inbox)
     cdef uint8_t* text = buffer_bytes(source.inbox) + source.inbox.start
     cdef step_t step
-    out = relay_decode(half, text, buffer_length(source.inbox), &used)
+    if short:
+        len = min(len, <uint32_t> SHORT_READ_BYTES)
+    out = relay_decode(half, text, len, &used)
     if half.chunk_state == CHUNK_BAD:
         return message_bad(worker, half, text, out)
     step = relay_send(worker, half, text, out, NULL, 0)
@@ -130,10 +141,12 @@ cdef step_t inbox_take(worker_t* worker, half_t* half) noexcept nogil:
     return step
 
 
-cdef step_t copy_once(worker_t* worker, half_t* half) noexcept nogil:
+cdef step_t copy_once(worker_t* worker, half_t* half, bint short) noexcept nogil:
     cdef uint32_t room = SCRATCH_BYTES
     cdef ssize_t n
-    if half.framing == FRAME_RAW and not half.splice_refused:
+    if short:
+        room = SHORT_READ_BYTES
+    elif half.framing == FRAME_RAW and not half.splice_refused:
         room = STREAM_READ_BYTES
     n = connection_receive(half.source, worker.scratch, room)
     if n == 0:
@@ -246,7 +259,7 @@ cdef void keep_copy(worker_t* worker, half_t* half, const iovec* pieces, uint32_
     if half.keep == NULL:
         return
     for i in range(count):
-        if half.taken_bytes > KEEP_MAX_BYTES \
+        if half.taken_bytes > KEEP_MAX_BYTES or not buffer_spare(worker, pieces[i].iov_len) \
                 or not buffer_append(worker, half.keep, <const uint8_t*> pieces[i].iov_base,
                                      pieces[i].iov_len):
             half.keep = NULL
@@ -302,17 +315,24 @@ cdef void pipe_give(worker_t* worker, half_t* half) noexcept nogil:
 
 
 cdef size_t pipe_room(worker_t* worker, half_t* half) noexcept nogil:
-    """How much to take at once. The pipe of a stream that flows becomes a large one, as long as memory
-    is not short."""
+    """How much to take at once: what the target's kernel has room for, because what it refuses stays in
+    the pipe for as long as its peer does not read, and cannot be put back. The pipe of a stream that flows
+    becomes a large one, as long as memory is not short."""
     cdef uint64_t limit = worker.settings.buffer_bytes
+    cdef size_t want = PIPE_FLOW_BYTES
     if not half.flows or worker.pipes_small or (limit and worker.buffer_bytes + PIPE_FLOW_BYTES > limit // 2):
-        return PIPE_BYTES
-    if half.pipe_bytes < PIPE_FLOW_BYTES:
+        want = PIPE_BYTES
+    if half.framing == FRAME_LENGTH and half.remaining_bytes < want:
+        want = half.remaining_bytes
+    if want <= HELD_MAX_BYTES:
+        return want
+    want = min(want, max(connection_room(half.target), <size_t> HELD_MAX_BYTES))
+    if want > PIPE_BYTES and half.pipe_bytes < PIPE_FLOW_BYTES:
         if fcntl(half.pipe_w, F_SETPIPE_SZ, PIPE_FLOW_BYTES) < 0:
             worker.pipes_small = True
             return PIPE_BYTES
         half.pipe_bytes = PIPE_FLOW_BYTES
-    return PIPE_FLOW_BYTES
+    return want
 
 
 cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
@@ -323,10 +343,6 @@ cdef step_t pipe_fill(worker_t* worker, half_t* half) noexcept nogil:
         half.splice_refused = True
         return STEP_AGAIN
     want = pipe_room(worker, half)
-    if half.framing == FRAME_LENGTH and half.remaining_bytes < want:
-        want = half.remaining_bytes
-    if not buffer_room(worker, want):
-        return failed(half, SIDE_TARGET, ENOMEM)
     while True:
         n = call_splice(half.source.fd, half.pipe_w, want, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
         if n >= 0 or errno != EINTR:

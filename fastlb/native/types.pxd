@@ -111,7 +111,7 @@ ctypedef enum framing_t:
 
 # exchange_t.phase, in the order in which they follow each other.
 ctypedef enum phase_t:
-    PHASE_REQUEST
+    PHASE_REQUEST     # its head is complete, and the body that is waited for is not
     PHASE_QUEUED
     PHASE_CONNECTING
     PHASE_HEAD        # the request is sent, the response head awaited
@@ -331,6 +331,7 @@ cdef struct half_t:
     uint8_t splicing
     uint8_t flows                # the target took the last pipe whole, and at once
     uint8_t splice_refused       # the kernel cannot splice these descriptors
+    uint8_t starved              # memory is short: nothing is read that the target would not take at once
 
 # One request and its response, or one TCP session.
 # OWNER: the worker of its client, from exchange_open() to exchange_close().
@@ -446,6 +447,7 @@ cdef struct settings_t:
     uint32_t fields
     names_t names                # of fields that mean something
     uint64_t body_bytes          # of a request; 0 = no limit
+    uint32_t request_buffer_bytes    # of its body, awaited before a pick; 0 = none
     uint64_t buffer_bytes        # of one worker; 0 = no limit
     uint32_t queue_depth
     uint32_t idle_max            # idle connections to one backend in one worker

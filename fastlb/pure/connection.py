@@ -1,8 +1,10 @@
 """One socket of ours, client side or upstream side, on an asyncio transport.
 
 Facts about asyncio and uvloop transports that this file depends on:
-- a write above the high-water mark (64 KiB) calls pause_writing(), and resume_writing() follows
-  below a quarter of it; nothing limits the buffer but the writer who listens to that;
+- a write above the high-water mark calls pause_writing(), and resume_writing() follows below a quarter
+  of it; nothing limits the buffer but the writer who listens to that;
+- a BufferedProtocol says how much is read at once, 256 KiB otherwise; get_buffer(), the read and
+  buffer_updated() follow each other with nothing of the same loop between them;
 - between the two they tell nothing, but say how much they hold when they are asked;
 - abort() closes the descriptor, and the kernel then sends FIN, not RST, unless SO_LINGER is on
   with a time of 0 (socket(7)) or there are unread bytes;
@@ -21,8 +23,11 @@ import select
 import socket
 import struct
 import sys
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import cast
+
+from fastlb.pure.buffers import WRITE_MARK_BYTES, Buffers
 
 if sys.platform == "linux":
     import fcntl
@@ -34,11 +39,13 @@ _POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # 0: this system cannot say
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol, ABC):
     """Bytes in and out of one socket, with what is needed for back-pressure and half-close."""
 
     __slots__ = (
+        "_buffers",
         "_look_later",
+        "_unbuffered",
         "eof",
         "finished",
         "full",
@@ -52,8 +59,10 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, buffers: Buffers) -> None:
         self.sock = sock
+        self._buffers = buffers
+        self._unbuffered = False  # full with the first byte that waits, because memory is short
         self.full = False  # above the high-water mark: who writes much keeps it, and waits
         self.held_bytes = 0  # of it, counted against the limit on memory
         self.paused = False  # we do not read
@@ -65,11 +74,35 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self.transport.set_write_buffer_limits(WRITE_MARK_BYTES)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffers.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._buffers.taken(nbytes))
+
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """Take what was read."""
 
     def send(self, data: bytes) -> None:
         """Write; nothing happens if the socket is closing or its FIN was sent."""
         if not self.finished and not self.transport.is_closing():
             self.transport.write(data)
+            short = self._buffers.short
+            if short != self._unbuffered:
+                self._unbuffered = short
+                self.transport.set_write_buffer_limits(0 if short else WRITE_MARK_BYTES)
+
+    def unsent_bytes(self) -> int:
+        """What the write buffer holds."""
+        return self.transport.get_write_buffer_size()
+
+    def drained(self) -> None:
+        """The write buffer is not full any more."""
+        self.full = False
+        self._buffers.let_go(self)
 
     def pause(self) -> None:
         """Read no more until `resume`."""

@@ -53,7 +53,8 @@ class ParsedRequest(NamedTuple):
     with one Content-Length. `named` are the fields that Connection names, in lower case.
     `framing` is none, length or chunked; `length` counts if it is length. `protocols` are those
     that Upgrade asks for and may ask for; `upgrade`: and it does so properly. `scheme` is that of an
-    absolute-form target, in lower case, or empty.
+    absolute-form target, in lower case, or empty. `expects`: the client may wait for an answer before it
+    sends its body.
     """
 
     method: bytes
@@ -71,6 +72,7 @@ class ParsedRequest(NamedTuple):
     named: frozenset[bytes]
     protocols: list[bytes]
     scheme: bytes
+    expects: bool
 
 
 class ParsedResponse(NamedTuple):
@@ -96,6 +98,7 @@ class _Meaning:
         "chunked",
         "close",
         "coded",
+        "expects",
         "hosts",
         "keep_alive",
         "length",
@@ -122,6 +125,7 @@ class _Meaning:
         self.keep_alive = False
         self.upgrade = False  # named in Connection
         self.protocols: list[bytes] = []  # members of Upgrade
+        self.expects = False
         self.named = 0  # members of Connection that name a field
         self.names: set[bytes] = set()
 
@@ -130,6 +134,9 @@ class _Meaning:
 
     def read_upgrade(self, value: bytes) -> None:
         self.protocols += _items(value)
+
+    def read_expect(self, value: bytes) -> None:
+        self.expects = True
 
     def read_length(self, value: bytes) -> None:
         """1*DIGIT; a list or a repetition only of the same digits (RFC 9112 6.3)."""
@@ -181,6 +188,7 @@ class _Meaning:
 _READERS = {
     b"host": _Meaning.read_host,
     b"upgrade": _Meaning.read_upgrade,
+    b"expect": _Meaning.read_expect,
     b"content-length": _Meaning.read_length,
     b"transfer-encoding": _Meaning.read_coding,
     b"connection": _Meaning.read_connection,
@@ -246,6 +254,7 @@ def parse_request(
         frozenset(meaning.names) if meaning.names else _NO_NAMES,
         protocols,
         scheme,
+        meaning.expects,
     )
 
 

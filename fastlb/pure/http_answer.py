@@ -28,7 +28,7 @@ class Answering(Exchange):
         super().__init__(worker, record)
         self._client = client
         self._request = request
-        self._body = RequestBody(request, worker.limits.body_bytes)
+        self._body = RequestBody(request, worker.limits.body_bytes, worker.buffers)
         self._upstream: UpstreamConnection | None = None
         self._response: ParsedResponse | None = None  # the final one, once its head was passed on
 
@@ -83,6 +83,7 @@ class Answering(Exchange):
 
     def _over(self, code: str, *, keep: bool, linger: bool, cut: bool = False) -> None:
         if not self.ended:
+            self._body.forget()
             self.end(code)
             self._client.exchange_over(keep=keep, linger=linger, cut=cut)
 

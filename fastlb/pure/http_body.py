@@ -3,22 +3,23 @@
 Nothing is done here; the exchange sends what these return.
 """
 
+from fastlb.model.limits import REQUEST_KEPT_MAX_BYTES
+from fastlb.pure.buffers import Buffers
 from fastlb.pure.chunked import LAST_CHUNK, NO_LIMIT, ChunkDecoder, chunk
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse
-
-# A longer request body is not kept for another try, nor read before there is a connection.
-_KEPT_MAX_BYTES = 65_536
 
 
 class RequestBody:
     """The body of a request, on its way to a backend.
 
     It is kept, framed, until a connection has taken it, and longer while it may have to be sent again.
+    What is kept is counted in `buffers` until it is forgotten.
     """
 
-    __slots__ = ("_decoder", "_kept_bytes", "_left", "_pieces", "done")
+    __slots__ = ("_buffers", "_decoder", "_kept_bytes", "_left", "_pieces", "done")
 
-    def __init__(self, request: ParsedRequest, max_bytes: int) -> None:
+    def __init__(self, request: ParsedRequest, max_bytes: int, buffers: Buffers) -> None:
+        self._buffers = buffers
         self._left = request.length
         self._decoder = ChunkDecoder(max_bytes or NO_LIMIT) if request.framing == "chunked" else None
         self._pieces: list[bytes] | None = []
@@ -34,6 +35,7 @@ class RequestBody:
         if self._pieces is not None:
             self._pieces.append(piece)
             self._kept_bytes += len(piece)
+            self._buffers.change(0, len(piece))
         return piece, rest, self.done
 
     @property
@@ -44,7 +46,13 @@ class RequestBody:
     @property
     def too_long_to_keep(self) -> bool:
         """True once more has come than may be kept."""
-        return self._kept_bytes > _KEPT_MAX_BYTES
+        return self._kept_bytes > REQUEST_KEPT_MAX_BYTES or not self._buffers.spare(0)
+
+    def awaits(self, max_bytes: int) -> bool:
+        """True until the whole has come, or `max_bytes` of it, or memory for the rest of them is short."""
+        if self.done or self._kept_bytes >= max_bytes:
+            return False
+        return self._buffers.spare(min(self._left, max_bytes - self._kept_bytes))
 
     def all_kept(self) -> bytes:
         """Everything that was taken."""
@@ -52,7 +60,9 @@ class RequestBody:
 
     def forget(self) -> None:
         """It will not be sent again."""
-        self._pieces = None
+        if self._pieces is not None:
+            self._pieces = None
+            self._buffers.change(self._kept_bytes, 0)
 
     def _cut(self, data: bytes) -> tuple[bytes, bytes]:
         decoder = self._decoder

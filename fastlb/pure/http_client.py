@@ -37,6 +37,7 @@ class HttpClient(Requester):
         "_advancing",
         "_buffer",
         "_closing",
+        "_counted_bytes",
         "_cut",
         "_fresh",
         "_started_ns",
@@ -47,9 +48,10 @@ class HttpClient(Requester):
     )
 
     def __init__(self, worker: Worker, sock: socket.socket, peer: Peer) -> None:
-        super().__init__(sock, peer, Deadline(worker.loop, self._expired))
+        super().__init__(sock, peer, Deadline(worker.loop, self._expired), worker.buffers)
         self._worker = worker
         self._buffer = b""
+        self._counted_bytes = 0  # of it, against the limit on memory
         self._user: ClientUser | None = None
         self._started_ns = 0  # first byte of a request whose head is not complete
         self._fresh = True  # nothing was ever received
@@ -80,6 +82,7 @@ class HttpClient(Requester):
     def tunnel(self, relay: ClientUser) -> bytes:
         self._user = relay
         buffer, self._buffer = self._buffer, b""
+        self._count()
         return buffer
 
     def exchange_over(self, *, keep: bool, linger: bool, cut: bool = False) -> None:
@@ -124,9 +127,15 @@ class HttpClient(Requester):
             self._refuse(refused.status, "PR", *request_line(self._buffer))
             return False
         if request is None:
+            if not self._worker.buffers.spare(len(self._buffer) - self._counted_bytes):
+                self._refuse(503, "RR")
+                return False
+            self._count()
             self.deadline.set_once(self._worker.timeouts.header_s)
             return False
         rest, self._buffer = self._buffer[request.head_bytes :], b""
+        if self._counted_bytes:
+            self._count()
         record = Record(self.peer.label, self._started_ns)
         record.method = request.method
         record.target = request.received_target
@@ -144,8 +153,17 @@ class HttpClient(Requester):
     def _hold(self, pipelined: bytes) -> None:
         """Keep what comes behind an open exchange; a FIN behind it can still be seen, up to a limit."""
         self._buffer = pipelined
-        if self._user is not None and len(pipelined) >= _HELD_MAX_BYTES:
+        self._count()
+        if self._user is None:
+            return
+        if len(pipelined) >= _HELD_MAX_BYTES or not self._worker.buffers.spare(0):
             self.pause()
+
+    def _count(self) -> None:
+        """Count what is held of a head that is not complete, or behind a request."""
+        if self._counted_bytes != len(self._buffer):
+            self._worker.buffers.change(self._counted_bytes, len(self._buffer))
+            self._counted_bytes = len(self._buffer)
 
     def _refuse(
         self, status: int, code: str, method: bytes | None = None, target: bytes | None = None
@@ -165,6 +183,7 @@ class HttpClient(Requester):
         record = Record(self.peer.label, self._started_ns)
         record.bytes_in = len(self._buffer)
         self._buffer = b""
+        self._count()
         self._started_ns = 0
         return record
 
@@ -197,6 +216,7 @@ class HttpClient(Requester):
         self._closing = True
         self._worker.not_idle(self)
         self._buffer = b""
+        self._count()
         self.resume()
         self.finish()
         self._wait_for_flush(linger_s)
@@ -278,6 +298,8 @@ class HttpClient(Requester):
             self._user.client_lost(exc or self.reset_seen)
         elif self._started_ns:
             self._client_left()
+        self._buffer = b""
+        self._count()
         self._worker.client_lost(self)
 
     def pause_writing(self) -> None:
@@ -286,7 +308,6 @@ class HttpClient(Requester):
             self._user.client_full()
 
     def resume_writing(self) -> None:
-        self.full = False
-        self._worker.buffers.let_go(self)
+        self.drained()
         if self._user is not None:
             self._user.client_drained()

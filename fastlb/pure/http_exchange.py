@@ -11,7 +11,6 @@ import time
 from fastlb.model.config import EjectErrors
 from fastlb.model.events import EventKind
 from fastlb.pure.accounting import Record
-from fastlb.pure.connection import Connection
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse, Refused, parse_response
 from fastlb.pure.http_answer import Answering
 from fastlb.pure.http_body import ResponseBody
@@ -37,6 +36,7 @@ class HttpExchange(Answering):
     """One request of an HTTP client."""
 
     __slots__ = (
+        "_awaiting",
         "_begun",
         "_code",
         "_complete",
@@ -53,6 +53,7 @@ class HttpExchange(Answering):
 
     def __init__(self, worker: Worker, client: Requester, request: ParsedRequest, record: Record) -> None:
         super().__init__(worker, client, request, record)
+        self._awaiting = False  # the body, before a backend is picked
         self._resent = False
         self._received = False  # any byte of a response
         self._begun = False  # and any since the request has ended
@@ -79,10 +80,20 @@ class HttpExchange(Answering):
             return data if self._body.done else b""
         rest = self.client_data(data) if data else b""
         if not self.ended:
+            self._awaiting = self._request.framing == "length" and not self._request.expects
+            self._go_on()
+        return rest
+
+    def _go_on(self) -> None:
+        """Pick a backend once there is as much of the body as is awaited: a slow client must not hold a
+        place there."""
+        self._awaiting = self._awaiting and self._body.awaits(self.worker.limits.request_buffer_bytes)
+        if self._awaiting:
+            self._client.resume()
+        else:
             self.pick()
         if not self.ended:
             self._touch()
-        return rest
 
     # --- the request ------------------------------------------------------------------------
 
@@ -98,6 +109,9 @@ class HttpExchange(Answering):
             self._bad_body(refused.status)
             return b""
         self.record.bytes_in += len(data) - len(rest)
+        if self._awaiting:
+            self._go_on()
+            return rest
         if whole and self._response is None:
             self._begun = False
         if piece:
@@ -129,7 +143,8 @@ class HttpExchange(Answering):
             self._break("PD")
 
     def upstream_full(self) -> None:
-        self._hold(self._upstream)
+        if self._upstream is not None:
+            self.worker.buffers.hold(self._upstream)
         if not self._body.done:
             self._client.pause()
 
@@ -396,7 +411,7 @@ class HttpExchange(Answering):
     # --- the client -------------------------------------------------------------------------
 
     def client_full(self) -> None:
-        self._hold(self._client)
+        self.worker.buffers.hold(self._client)
         if self._upstream is not None:
             self._upstream.pause()
 
@@ -447,6 +462,8 @@ class HttpExchange(Answering):
     def _phase(self) -> str:
         if self.waiting_phase:
             return self.waiting_phase
+        if self._awaiting:
+            return "R"
         if self._complete:
             return "L"
         return "D" if self._response is not None or not self._body.done else "H"
@@ -471,18 +488,7 @@ class HttpExchange(Answering):
         elif self._client.paused:
             self._too_slow("sD")
         else:
-            self._answer(408, "cD")
-
-    def _hold(self, connection: Connection | None) -> None:
-        """Its buffer is full. Without memory for it the exchange ends, but not inside of its write."""
-        if connection is not None and not self.worker.buffers.hold(connection):
-            self.worker.loop.call_soon(self._out_of_memory)
-
-    def _out_of_memory(self) -> None:
-        if self._finished:
-            self._end_upload(linger=False)
-        elif not self.ended:
-            self._answer(503, "R" + self._phase)
+            self._answer(408, "c" + self._phase)
 
     def _too_slow(self, code: str) -> None:
         """The backend does not answer, or does not even read the request."""

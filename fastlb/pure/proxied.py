@@ -43,7 +43,7 @@ class ProxiedClient(Connection):
         make: Callable[[socket.socket, Peer], HttpClient | TcpClient],
     ) -> None:
         """`make`: the connection that goes on behind the header."""
-        super().__init__(sock)
+        super().__init__(sock, worker.buffers)
         self._worker = worker
         self._peer = peer
         self._make = make

@@ -97,11 +97,6 @@ class Relay:
         self._client.reset()
         self._upstream.reset()
 
-    def _hold(self, connection: Connection) -> None:
-        """Its buffer is full. Without memory for it the session ends, but not inside of its write."""
-        if not self._buffers.hold(connection):
-            self._upstream.backend.loop.call_soon(self._reset, "RD")
-
     # --- the client side --------------------------------------------------------------------
 
     def client_data(self, data: bytes) -> None:
@@ -123,7 +118,7 @@ class Relay:
         self._side_lost(error, "CD", self._upstream)
 
     def client_full(self) -> None:
-        self._hold(self._client)
+        self._buffers.hold(self._client)
         self._stop(self._upstream)
 
     def client_drained(self) -> None:
@@ -154,7 +149,7 @@ class Relay:
         self._side_lost(error, "SD", self._client)
 
     def upstream_full(self) -> None:
-        self._hold(self._upstream)
+        self._buffers.hold(self._upstream)
         self._stop(self._client)
 
     def upstream_drained(self) -> None:

@@ -4,9 +4,10 @@ With this between them neither of the two rooms imports the other.
 """
 
 import socket
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Protocol
 
+from fastlb.pure.buffers import Buffers
 from fastlb.pure.connection import Connection
 from fastlb.pure.peer import Peer
 from fastlb.pure.timers import Deadline
@@ -27,7 +28,7 @@ class ClientUser(Protocol):
     def kill(self) -> None: ...
 
 
-class Requester(Connection, ABC):
+class Requester(Connection):
     """A client connection that has asked for something.
 
     `peer`: who the client is. `deadline`: the one timer of the connection and of its exchange.
@@ -35,8 +36,8 @@ class Requester(Connection, ABC):
 
     __slots__ = ("deadline", "peer")
 
-    def __init__(self, sock: socket.socket, peer: Peer, deadline: Deadline) -> None:
-        super().__init__(sock)
+    def __init__(self, sock: socket.socket, peer: Peer, deadline: Deadline, buffers: Buffers) -> None:
+        super().__init__(sock, buffers)
         self.peer = peer
         self.deadline = deadline
 

@@ -25,7 +25,7 @@ class TcpClient(Connection):
     _session: "TcpExchange"  # from `connection_made` on, before which nothing else is called
 
     def __init__(self, worker: Worker, sock: socket.socket, peer: Peer) -> None:
-        super().__init__(sock)
+        super().__init__(sock, worker.buffers)
         self._worker = worker
         self.peer = peer
 
@@ -60,8 +60,7 @@ class TcpClient(Connection):
         self._session.client_full()
 
     def resume_writing(self) -> None:
-        self.full = False
-        self._worker.buffers.let_go(self)
+        self.drained()
         self._session.client_drained()
 
 

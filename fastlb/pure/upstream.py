@@ -205,7 +205,7 @@ class UpstreamConnection(Connection):
     )
 
     def __init__(self, sock: socket.socket, backend: Backend, roster: Roster, place: object) -> None:
-        super().__init__(sock)
+        super().__init__(sock, roster.buffers)
         self._place = place
         self.backend = backend
         self.user: UpstreamUser | None = None
@@ -299,8 +299,7 @@ class UpstreamConnection(Connection):
             self.user.upstream_full()
 
     def resume_writing(self) -> None:
-        self.full = False
-        self._roster.buffers.let_go(self)
+        self.drained()
         if self.user is not None:
             self.user.upstream_drained()
 

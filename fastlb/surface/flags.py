@@ -267,6 +267,13 @@ FLAGS = (
         help="The body of a request; a longer one is answered with 413.",
     ),
     Flag(
+        name="--buffer-requests",
+        topic=Topic.LIMITS,
+        metavar="SIZE|off",
+        default="64k",
+        help="Of a body with a Content-Length, awaited before a backend is picked; 64k at most.",
+    ),
+    Flag(
         name="--tries",
         topic=Topic.LIMITS,
         metavar="N",

@@ -75,6 +75,7 @@ _HTTP_ONLY_FLAGS = (
     "--max-header-size",
     "--max-header-fields",
     "--max-body-size",
+    "--buffer-requests",
 )
 _TCP_ONLY_FLAGS = ("--check-send", "--check-expect-bytes")
 # These are about PROXY headers too, in both modes.
@@ -88,6 +89,7 @@ _FLAG_OF_PATH = {
     "limits.fields": "--max-header-fields",
     "limits.body_bytes": "--max-body-size",
     "limits.tries": "--tries",
+    "limits.request_buffer_bytes": "--buffer-requests",
     "limits.retry_percent": "--retry-budget",
     "limits.buffer_bytes": "--buffer-memory",
     "probe.path": "--check-path",
@@ -278,6 +280,7 @@ def _limits(typed: Typed) -> LimitConfig:
         header_bytes=_size(typed, "--max-header-size"),
         fields=parse_whole(typed.text("--max-header-fields"), path="--max-header-fields"),
         body_bytes=_size(typed, "--max-body-size", none="off"),
+        request_buffer_bytes=_size(typed, "--buffer-requests", none="off"),
         connections=_connections(typed),
         buffer_bytes=_size(typed, "--buffer-memory", none="auto"),
         tries=parse_whole(typed.text("--tries"), path="--tries"),

@@ -107,9 +107,9 @@ def halves(link):
 def half_a_head(running):
     """Half the head of a response, which waits for the other half."""
     client = running.connect()
-    client.send(POST + b"Content-Length: 2\r\n\r\n")
+    client.send(POST + CHUNKS)
     wait_until(lambda: told(client) or received_bytes(running), "half a head")
-    client.send(b"ab")
+    client.send(b"2\r\nab\r\n0\r\n\r\n")
     answered(client, b"ok")
 
 
@@ -354,8 +354,9 @@ def test_requests_behind_a_body_without_memory_are_not_waited_for(balance, backe
     for number in numbers():
         running = balance(backend(recording([])))
         client = running.connect()
-        client.send(POST + b"Content-Length: 4\r\n\r\nab")
-        running.wait_in_flight(1)
+        begun = POST + b"Content-Length: 4\r\n\r\nab"
+        client.send(begun)
+        wait_until(lambda: running.ledger().bytes_in == len(begun), "half the body")  # noqa: B023
         with failing.of("memory", errno.ENOMEM, first=number):
             try:
                 client.send(b"cd" + get(b"own") * count)

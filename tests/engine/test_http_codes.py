@@ -131,7 +131,7 @@ def backend_says_more_behind_its_answer(balance, backend):
         link.rest()
 
     running = balance(backend(script))
-    client = asking(running, POST)
+    client = asking(running, CHUNKED)
     seen = seen_by(client)
     answered.set()
     assert json.loads(running.raw_lines(1)[0])["total_us"] < 1_900_000
@@ -169,14 +169,27 @@ def head_is_slow(balance, backend):
     return running, seen_by(asking(running, b"GET / HT"))
 
 
-def body_is_slow(balance, backend):
+def client_leaves_in_an_awaited_body(balance, backend):
+    running = balance(backend(silent))
+    client = asking(running, POST)
+    wait_until(lambda: running.ledger().bytes_in == len(POST), "the engine has read it")
+    client.close()
+    return running, GONE
+
+
+def awaited_body_is_slow(balance, backend):
     running = balance(backend(silent), timeouts=replace(PATIENT, idle_s=0.2))
     return running, seen_by(asking(running, POST))
 
 
+def body_is_slow(balance, backend):
+    running = balance(backend(silent), timeouts=replace(PATIENT, idle_s=0.2))
+    return running, seen_by(asking(running, CHUNKED))
+
+
 def body_is_slow_behind_the_answer(balance, backend):
     running = balance(backend(after_head(BEGUN)), timeouts=replace(PATIENT, tunnel_s=0.3))
-    return running, seen_by(asking(running, POST))
+    return running, seen_by(asking(running, CHUNKED))
 
 
 def client_reads_nothing(balance, backend):
@@ -316,7 +329,7 @@ def client_leaves_while_waiting(balance, backend):
 
 
 def client_leaves_in_its_body(balance, backend):
-    running, client = waiting(balance, backend, POST)
+    running, client = waiting(balance, backend, CHUNKED)
     client.close()
     return running, GONE
 
@@ -352,7 +365,7 @@ def owed(balance, backend, **timeouts):
             with suppress(BlockingIOError):
                 client.unread += client.sock.recv(1024, socket.MSG_DONTWAIT)
 
-    half = bytes(60_000)
+    half = bytes(45_000)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * len(half))
     running = balance(backend(script), timeouts=replace(PATIENT, **timeouts))
     client = running.connect(
@@ -493,6 +506,14 @@ def stop_in_a_head(balance, backend):
     return running, client.ending()
 
 
+def stop_in_an_awaited_body(balance, backend):
+    running = balance(backend(silent))
+    client = asking(running, POST)
+    wait_until(lambda: running.ledger().bytes_in == len(POST), "the engine has read it")
+    running.stop()
+    return running, client.ending()
+
+
 def stop_in_the_queue(balance, backend):
     running, _ = full(balance, backend)
     client = asking(running)
@@ -538,6 +559,8 @@ STORIES = {
     backend_says_more_behind_its_answer: ("--", 200, 200),
     client_leaves_in_a_head: ("CR", 499, GONE),
     head_is_slow: ("cR", 408, 408),
+    client_leaves_in_an_awaited_body: ("CR", 499, GONE),
+    awaited_body_is_slow: ("cR", 408, 408),
     body_is_slow: ("cD", 408, 408),
     body_is_slow_behind_the_answer: ("cD", 200, RESET),
     client_reads_nothing: ("cD", 200, GONE),
@@ -572,6 +595,7 @@ STORIES = {
     tunnel_is_reset_by_the_backend: ("SD", 101, RESET),
     stop_in_a_tunnel: ("KD", 101, RESET),
     stop_in_a_head: ("KR", None, RESET),
+    stop_in_an_awaited_body: ("KR", None, RESET),
     stop_in_the_queue: ("KQ", None, RESET),
     stop_while_connecting: ("KC", None, RESET),
     stop_while_waiting: ("KH", None, RESET),

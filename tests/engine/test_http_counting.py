@@ -11,6 +11,7 @@ from support.backend import OK, answering, gated, silent
 from support.balance import PATIENT
 from support.waiting import wait_until
 
+UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWERED_HERE = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
 
@@ -147,7 +148,7 @@ def test_unit_is_given_back_on_every_way_out(balance, backend, way_out, phase):
     started = backend(script)
     running = balance(started)
     client = running.connect()
-    client.send(GET if phase != "upload" else b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+    client.send(GET if phase != "upload" else UPLOAD)
     running.wait_in_flight(1)
     if phase == "body":
         client.response_head()

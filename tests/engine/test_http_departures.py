@@ -10,13 +10,13 @@ from support.balance import listen_socket
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 # What has been sent when the client leaves.
 SENT = {
     "request": GET,
     "head": POST,
-    "part of the body": POST + b"abc",
-    "more than is read ahead": POST.replace(b"10", b"200000") + bytes(100_000),
+    "part of the body": POST + b"3\r\nabc\r\n",
+    "more than is read ahead": POST + b"30d40\r\n" + bytes(100_000),
     "and a second": GET + GET,
     "and many more": GET * 1000,
 }

@@ -19,7 +19,8 @@ from support.wire import TruncatedError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
-UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50_000
+# More than is awaited before a backend is picked.
+UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100_000
 CHUNKED_UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
@@ -242,13 +243,13 @@ class Leave:
 LEAVING = {
     "after a GET": Leave(GET, b"\r\n\r\n", b"", "CH"),
     "after a POST": Leave(POST, b"hello", b"", "CH"),
-    "in an upload": Leave(UPLOAD, b"x" * 50_000, b"", "CD"),
+    "in an upload": Leave(UPLOAD, b"x" * 100_000, b"", "CD"),
     "in a chunked upload": Leave(CHUNKED_UPLOAD, b"hello", b"", "CD"),
     "after an interim response": Leave(GET, b"\r\n\r\n", INTERIM, "CH"),
     "in a body": Leave(GET, b"\r\n\r\n", LONG, "CD", 200),
     "in a chunked body": Leave(GET, b"\r\n\r\n", CHUNKS, "CD", 200),
     "in a body without a length": Leave(GET, b"\r\n\r\n", CLOSING, "CD", 200),
-    "in a body and an upload": Leave(UPLOAD, b"x" * 50_000, LONG, "CD", 200),
+    "in a body and an upload": Leave(UPLOAD, b"x" * 100_000, LONG, "CD", 200),
 }
 
 
@@ -339,7 +340,7 @@ def test_client_that_pipelines_much_is_seen_to_reset(balance, backend):
 
 
 @pytest.mark.parametrize("how", ["closes", "half-closes"])
-@pytest.mark.parametrize("sends", [GET, POST, UPLOAD + b"x" * 50_000], ids=["GET", "POST", "upload"])
+@pytest.mark.parametrize("sends", [GET, POST, UPLOAD + b"x" * 100_000], ids=["GET", "POST", "upload"])
 def test_client_leaves_with_its_request(balance, backend, how, sends):
     """Its FIN is read together with its last bytes, and its backend must not work for nobody.
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from support.backend import OK, answering, recording
+from support.balance import STREAMED
 from support.chunks import BAD_CHUNKS, PADDED_CHUNKS
 from support.waiting import PATIENCE_S, wait_until
 from support.wire import TruncatedError
@@ -377,7 +378,7 @@ def test_request_body_that_breaks_off_ends_the_exchange(balance, backend):
         complete.append(link.request())
 
     started = backend(script)
-    running = balance(started)
+    running = balance(started, limits=STREAMED)
     client = running.connect()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
     wait_until(lambda: started.link().unread == b"abc", "half the body at the backend")

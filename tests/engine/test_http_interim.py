@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from support.backend import OK, answering, without_port
-from support.balance import PATIENT
+from support.balance import PATIENT, STREAMED
 from support.waiting import wait_until
 from support.wire import TruncatedError
 
@@ -105,7 +105,7 @@ def test_early_response_reaches_a_client_that_is_still_sending(balance, backend)
         link.send(b"HTTP/1.1 413 Too Big\r\nContent-Length: 3\r\n\r\nbig")
         assert sent.wait(5)
 
-    running = balance(backend(script))
+    running = balance(backend(script), limits=STREAMED)
     client = running.connect()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n", b"x" * 10_000)
     answer = client.response()
@@ -144,7 +144,7 @@ def test_backend_connection_of_an_early_response_is_not_used_again(balance, back
         link.rest()
 
     started = backend(script)
-    running = balance(started)
+    running = balance(started, limits=STREAMED)
     for n in range(2):
         client = running.connect()
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")

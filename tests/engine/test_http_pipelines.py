@@ -7,7 +7,7 @@ import pytest
 
 from fastlb.model.plan import Plan
 from support.backend import OK, answering, recording
-from support.balance import PATIENT
+from support.balance import PATIENT, STREAMED
 from support.wire import TruncatedError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -157,7 +157,7 @@ def test_early_answer_to_an_upload_in_a_pipeline_is_its_end(balance, backend):
             link.send(b"HTTP/1.1 413 Too Big\r\nContent-Length: 3\r\n\r\nbig")
         link.rest()
 
-    client = balance(backend(script)).connect()
+    client = balance(backend(script), limits=STREAMED).connect()
     client.send(asking_for(b"/1") + b"POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
     assert client.response().status == 200
     answer = client.response()

@@ -4,6 +4,7 @@ import pytest
 
 from fastlb.model.limits import LimitConfig
 from support.backend import OK, answering
+from support.balance import STREAMED
 from support.heads import REFUSED, REFUSED_EITHER, REFUSED_RESPONSES
 from support.wire import TruncatedError
 
@@ -115,7 +116,7 @@ def test_502_while_the_body_is_on_its_way_closes(balance, backend):
     def script(link):
         link.until(b"\r\n\r\n")
 
-    running = balance(backend(script))
+    running = balance(backend(script), limits=STREAMED)
     client = running.connect()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
     try:

@@ -10,7 +10,7 @@ import pytest
 from fastlb.model.events import EventKind
 from fastlb.model.plan import Plan
 from support.backend import OK, answering
-from support.balance import PATIENT
+from support.balance import PATIENT, STREAMED
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -69,7 +69,7 @@ def test_idempotent_request_with_a_small_body_is_sent_again_whole(balance, backe
 def test_body_that_came_in_pieces_is_sent_again_whole(balance, backend):
     """How the client's segments fell must not decide whether its request succeeds."""
     seen = []
-    running = balance(backend(stale_after_one(seen)))
+    running = balance(backend(stale_after_one(seen)), limits=STREAMED)
     client = running.connect()
     ask(client)
     client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n" + b"x" * 10)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fastlb.model.config import Mode
-from support.balance import PATIENT
+from support.balance import PATIENT, STREAMED
 from support.leaks import resident_bytes
 from support.waiting import wait_until
 
@@ -57,7 +57,7 @@ def test_each_piece_of_a_request_passes_before_the_next_is_sent(balance, backend
         link.request()
 
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 25"
-    client = balance(backend(script)).connect()
+    client = balance(backend(script), limits=STREAMED).connect()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n")
     for event in got:
         client.send(b"5\r\npiece\r\n" if chunked else b"piece")

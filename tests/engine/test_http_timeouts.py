@@ -8,7 +8,7 @@ import pytest
 
 from fastlb.model.events import EventKind
 from support.backend import OK, answering, gated, silent
-from support.balance import PATIENT
+from support.balance import PATIENT, STREAMED
 
 pytestmark = pytest.mark.unbatched
 
@@ -59,7 +59,7 @@ def test_slow_head_of_a_kept_connection_is_408(balance, backend):
 
 def test_stalled_request_body_is_408(balance, backend):
     """Nothing was answered yet, so it can still be said: code cD."""
-    running = balance(backend(silent), timeouts=replace(PATIENT, idle_s=0.3))
+    running = balance(backend(silent), limits=STREAMED, timeouts=replace(PATIENT, idle_s=0.3))
     client = running.connect()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
     answer = client.response()

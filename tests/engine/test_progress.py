@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fastlb.model.config import Mode
-from support.balance import PATIENT
+from support.balance import PATIENT, STREAMED
 from support.waiting import wait_until
 from support.wire import TruncatedError
 
@@ -82,7 +82,7 @@ def test_upload_behind_the_head_of_a_response_is_progress(balance, backend):
         link.exactly(20)
         link.send(b"ok")
 
-    running = balance(backend(script), timeouts=replace(PATIENT, idle_s=0.3, tunnel_s=0.3))
+    running = balance(backend(script), limits=STREAMED, timeouts=replace(PATIENT, idle_s=0.3, tunnel_s=0.3))
     client = running.connect()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
     client.response_head()

@@ -31,6 +31,9 @@ PATIENT = TimeoutConfig(
     queue_s=15.0,
 )
 
+# Each byte of a request goes to its backend as it comes, for tests that hold one back half-way.
+STREAMED = LimitConfig(request_buffer_bytes=0)
+
 
 def listen_socket(family: socket.AddressFamily = socket.AF_INET, *, spread: bool = False) -> socket.socket:
     """A listening socket as the supervisor makes it: non-blocking, port chosen by the kernel.

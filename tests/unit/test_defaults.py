@@ -10,7 +10,7 @@ from fastlb.model.config import (
     StatusRange,
     TimeoutConfig,
 )
-from fastlb.model.limits import LimitConfig
+from fastlb.model.limits import REQUEST_KEPT_MAX_BYTES, LimitConfig
 
 
 def test_least_connections_is_the_policy():
@@ -61,6 +61,11 @@ def test_limits_of_a_head():
     limits = LimitConfig()
 
     assert (limits.line_bytes, limits.header_bytes, limits.fields) == (8192, 65_536, 100)
+
+
+def test_body_is_awaited_as_far_as_it_can_be_sent_again():
+    """A slow sender holds no place at a backend, and no more memory than that."""
+    assert LimitConfig().request_buffer_bytes == REQUEST_KEPT_MAX_BYTES == 65_536
 
 
 def test_request_meets_three_backends_at_most():
