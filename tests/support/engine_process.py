@@ -19,6 +19,7 @@ IMPATIENT = TimeoutConfig(
     connect_s=0.5,
     header_s=0.5,
     idle_s=1.0,
+    keepalive_s=1.0,
     response_s=0.3,
     tunnel_s=0.5,
     fin_s=0.3,
