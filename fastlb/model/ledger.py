@@ -73,6 +73,9 @@ class ReadCounts(Sequence[BackendCounts]):
     def __hash__(self) -> int:
         return hash(self._all())
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return tuple, (self._all(),)  # without the engine, for another process
+
     def __len__(self) -> int:
         return len(self._all())
 

@@ -35,8 +35,10 @@ cdef inline bint is_ordered(const balancer_t* b, const node_t* node) noexcept no
 cdef void node_settle(balancer_t* b, uint32_t slot) noexcept nogil:
     """Bring the heap up to date with what the node says now."""
     cdef node_t* node = &b.nodes[slot]
-    cdef heap_t* heap = &b.backups if node.tier == TIER_BACKUP else &b.heap
+    cdef heap_t* heap = &b.heap
     cdef heap_entry_t entry
+    if node.tier == TIER_BACKUP:
+        heap = &b.backups
     if not is_ordered(b, node):
         heap_remove(heap, slot)
         return
@@ -263,7 +265,8 @@ cdef bint balancer_release(balancer_t* b, uint32_t slot, bint named) noexcept no
     counted = slot < b.node_cap and b.nodes[slot].in_flight > 0
     if counted:
         flag_write(&b.nodes[slot].in_flight, b.nodes[slot].in_flight - 1)
-        b.nodes[slot].named += named
+        if named:
+            b.nodes[slot].named += 1
         node_settle(b, slot)
     spin_unlock(&b.lock)
     return counted

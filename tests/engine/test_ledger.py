@@ -1,5 +1,6 @@
 """What the counters cost to read."""
 
+import pickle
 import tracemalloc
 
 from fastlb.model.address import Address
@@ -42,6 +43,14 @@ def test_counters_of_backends_are_read_when_they_are_looked_at_and_then_kept(bal
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert client.response().status == 200
     assert (ledger.backends[0].picked, running.picked()) == (1, 2)
+
+
+def test_ledger_can_be_sent_to_another_process(balance, backend):
+    """It is data, and the engine does not go with it."""
+    running = balance(backend(answering(OK)))
+
+    sent = running._loop.call(lambda: pickle.dumps(running.engine.ledger()))
+    assert [counts.slot for counts in pickle.loads(sent).backends] == running.slots
 
 
 def test_exchanges_on_one_backend_are_read_alone(balance, backend):
