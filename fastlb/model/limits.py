@@ -35,6 +35,13 @@ RETRIES_MIN_PER_S = 3
 CHECK_WORDS_MAX_BYTES = 4096
 # Of a request body: what is kept for another try, and may be awaited before a backend is picked.
 REQUEST_KEPT_MAX_BYTES = 65_536
+# A client that has its answer may send on: so long in all, and so long without a byte. What it sends goes
+# to a backend that takes it, or is thrown away; of a request before another one at most so much.
+LINGER_S = 30.0
+LINGER_SILENCE_S = 5.0
+REST_MAX_BYTES = 65_536
+# The same in a drain; and what an idle client has, after our FIN or for its last request in a drain.
+LAST_REQUEST_S = 2.0
 # Below it a worker could not hold one request of the longest kind beside a few others.
 BUFFER_WORKER_MIN_BYTES = 1_048_576
 

@@ -31,4 +31,5 @@ cdef void connection_cut(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_cut_look(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_finish(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_linger(worker_t* worker, connection_t* conn) noexcept nogil
+cdef void connection_linger_idle(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void connection_linger_read(worker_t* worker, connection_t* conn) noexcept nogil

@@ -25,7 +25,7 @@ from fastlb.native.types cimport (
     CONN_BATCHED, CONN_BROKEN, CONN_CONNECTING, CONN_HANGUP, CONN_NODELAY, CONN_READABLE, CONN_SENT_ONCE,
     CONN_TCP, CONN_UNSENT, CONN_URGENT, ROLE_CUT, ROLE_FREE, ROLE_HTTP_CLIENT, ROLE_LINGER, ROLE_PROXIED,
     ROLE_TCP_CLIENT, SCRATCH_BYTES, SEND_LOOKS, STEP_AGAIN, STEP_BLOCKED, STEP_FAILED, TIMER_CUT,
-    TIMER_LINGER, TIMER_SEND, connection_t, counter_add_shared, role_t, step_t, worker_t,
+    TIMER_LINGER, TIMER_SEND, TIMER_SILENCE, connection_t, counter_add_shared, role_t, step_t, worker_t,
 )
 
 
@@ -356,7 +356,16 @@ cdef void connection_linger(worker_t* worker, connection_t* conn) noexcept nogil
     if shutdown(conn.fd, SHUT_WR) != 0:
         connection_close(worker, conn)
         return
-    linger_begin(worker, conn)
+    linger_begin(worker, conn, TIMER_LINGER if worker.draining else TIMER_SILENCE)
+
+
+cdef void connection_linger_idle(worker_t* worker, connection_t* conn) noexcept nogil:
+    """Send FIN to a client that has no exchange, and close a little later: its next request may be on its
+    way, and a RST would come back for it."""
+    if shutdown(conn.fd, SHUT_WR) != 0:
+        connection_close(worker, conn)
+        return
+    linger_begin(worker, conn, TIMER_LINGER)
 
 
 cdef void connection_finish(worker_t* worker, connection_t* conn) noexcept nogil:
@@ -366,24 +375,30 @@ cdef void connection_finish(worker_t* worker, connection_t* conn) noexcept nogil
         connection_close(worker, conn)
         return
     conn.flags |= CONN_READABLE
-    linger_begin(worker, conn)
+    linger_begin(worker, conn, TIMER_LINGER if worker.draining else TIMER_SILENCE)
 
 
-cdef void linger_begin(worker_t* worker, connection_t* conn) noexcept nogil:
+cdef void linger_begin(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil:
     conn.role = ROLE_LINGER
     connection_forget_head(worker, conn)
+    conn.since_ns = worker.now_ns
     buffer_drop(worker, &conn.inbox)
-    timer_arm(worker, conn, TIMER_LINGER)
+    timer_arm(worker, conn, timer_class)
     if conn.flags & CONN_READABLE:
         connection_linger_read(worker, conn)
 
 
 cdef void connection_linger_read(worker_t* worker, connection_t* conn) noexcept nogil:
-    """Throw away what comes until the client's FIN or the time-out; 1 MiB in one turn, and then
-    epoll is made to report the rest again."""
+    """Throw away what comes until the client's FIN, its silence, or the end of the time for all of it; 1
+    MiB in one turn, and then epoll is made to report the rest again."""
     cdef epoll_event event
     cdef int turns = 16
     cdef ssize_t n
+    if conn.timer_class == TIMER_SILENCE:
+        if worker.now_ns - conn.since_ns >= worker.settings.linger_ns:
+            connection_close(worker, conn)
+            return
+        timer_arm(worker, conn, TIMER_SILENCE)
     while conn.flags & CONN_READABLE and turns:
         turns -= 1
         n = connection_receive(conn, worker.scratch, SCRATCH_BYTES)

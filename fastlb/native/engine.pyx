@@ -34,8 +34,8 @@ from fastlb.native.types cimport (
     LETTER_PAUSE, LETTER_PURGE, LETTER_STOP, LETTER_TAKE, LISTEN_PROXIED, MAILBOX_LETTERS, ROLE_FREE,
     ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, ROLE_UPSTREAM, SEND_LOOKS, SLAB_CHUNK, TIMER_ACCEPT,
     TIMER_CONNECT, TIMER_CUT, TIMER_FIN, TIMER_FRESH, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER,
-    TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_TUNNEL, X_COUNTED, backend_t,
-    connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, letter_t, mailbox_t,
+    TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_SILENCE, TIMER_TUNNEL, X_COUNTED,
+    backend_t, connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, letter_t, mailbox_t,
     network_t, settings_t, uring_close, uring_open, uring_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
@@ -46,7 +46,9 @@ from fastlb.model.errors import ConfigError, StartError
 from fastlb.model.events import Event, EventKind
 from fastlb.model.handshake import HANDSHAKE_S, NO_SYN_PROGRAM
 from fastlb.model.ledger import BackendCounts, Holdings, Ledger, ReadCounts, Verification
-from fastlb.model.limits import BACKENDS_MAX, IDLE_MAX, check_label
+from fastlb.model.limits import (
+    BACKENDS_MAX, IDLE_MAX, LAST_REQUEST_S, LINGER_S, LINGER_SILENCE_S, check_label,
+)
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
 
@@ -55,7 +57,6 @@ cdef enum:
 
 # Between two wake-ups of the control plane, so that a busy engine is read in batches.
 WAKE_EVERY_S = 0.05
-LINGER_S = 2.0
 # How often a client that is to be reset is looked at, whether it has what was sent before.
 CUT_LOOK_S = 0.05
 ACCEPT_RETRY_S = 0.1
@@ -173,12 +174,14 @@ cdef class NativeEngine:
             (TIMER_POOL, timeouts.upstream_idle_s),
             (TIMER_QUEUE, timeouts.queue_s),
             (TIMER_SEND, timeouts.send_s / SEND_LOOKS),
-            (TIMER_LINGER, LINGER_S),
+            (TIMER_LINGER, LAST_REQUEST_S),
+            (TIMER_SILENCE, LINGER_SILENCE_S),
             (TIMER_CUT, CUT_LOOK_S),
             (TIMER_ACCEPT, ACCEPT_RETRY_S),
             (TIMER_ROOM, ROOM_RETRY_S),
         ):
             s.timeout_ns[<int> timer_class] = int(seconds * 1e9)
+        s.linger_ns = int(LINGER_S * 1e9)
         s.header_bytes = config.limits.header_bytes
         s.line_bytes = config.limits.line_bytes
         s.fields = config.limits.fields

@@ -16,5 +16,6 @@ cdef void http_resume(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef void http_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil
 cdef void http_backend_out(worker_t* worker, exchange_t* exchange, char who) noexcept nogil
 cdef bint http_let_go(worker_t* worker) noexcept nogil
+cdef bint head_begun(connection_t* conn) noexcept nogil
 cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void http_stop_idle(worker_t* worker, connection_t* conn) noexcept nogil

@@ -1,11 +1,11 @@
 """See http_client.pxd. An exchange may end its connection, so whoever calls into one remembers the
 generation of the connection before."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastlb.native.buffer cimport buffer_length
+from fastlb.native.buffer cimport buffer_bytes, buffer_length
 from fastlb.native.connection cimport (
-    connection_close, connection_linger, connection_note, connection_quiet,
+    connection_close, connection_linger_idle, connection_note, connection_quiet,
 )
 from fastlb.native.exchange cimport (
     exchange_close, exchange_end_code, exchange_open, exchange_phase_letter,
@@ -13,13 +13,13 @@ from fastlb.native.exchange cimport (
 from fastlb.native.http1 cimport HEAD_DONE, HEAD_MORE
 from fastlb.native.http_exchange cimport (
     STATUS_CLIENT_GONE, http_abort, http_begin, http_client_changed, http_describe, http_exchange_granted,
-    http_exchange_resume, http_exchange_timeout, http_reply, http_upstream_changed,
+    http_exchange_resume, http_exchange_timeout, http_reply, http_upstream_changed, rest_unwanted,
 )
 from fastlb.native.http_head cimport HEAD_EOF, HEAD_LOST, head_receive, received_t
 from fastlb.native.timers cimport timer_arm
 from fastlb.native.types cimport (
     CONN_READABLE, ROLE_HTTP_CLIENT, TIMER_FRESH, TIMER_HEADER, TIMER_KEEPALIVE, TIMER_LINGER, X_ANSWERED,
-    X_HTTP, X_TUNNEL, connection_t, exchange_t, worker_t,
+    X_HTTP, X_REST, X_TUNNEL, connection_t, exchange_t, worker_t,
 )
 
 
@@ -65,16 +65,26 @@ cdef void next_heads(worker_t* worker, connection_t* conn, uint32_t generation) 
 
 
 cdef void wait_for_head(worker_t* worker, connection_t* conn) noexcept nogil:
-    """The header time-out runs from the first byte and is not refreshed."""
-    if conn.inbox != NULL and conn.timer_class != TIMER_HEADER:
+    """The header time-out runs from the first byte of a head and is not refreshed."""
+    if head_begun(conn) and conn.timer_class != TIMER_HEADER:
         conn.since_ns = worker.now_ns
         timer_arm(worker, conn, TIMER_HEADER)
+
+
+cdef bint head_begun(connection_t* conn) noexcept nogil:
+    """True if there is a byte that is not of the empty line before a request (RFC 9112 2.2)."""
+    cdef uint8_t* text
+    if conn.inbox == NULL:
+        return False
+    text = buffer_bytes(conn.inbox) + conn.inbox.start
+    return buffer_length(conn.inbox) > 2 or text[0] != c'\r' \
+        or (buffer_length(conn.inbox) == 2 and text[1] != c'\n')
 
 
 cdef void client_left(worker_t* worker, connection_t* conn) noexcept nogil:
     """EOF or RST between requests says nothing; in the middle of a head it is an aborted request."""
     cdef exchange_t* exchange
-    if conn.inbox != NULL:
+    if head_begun(conn):
         exchange = exchange_open(worker, conn, X_HTTP)
         if exchange != NULL:
             exchange.record.bytes_in = buffer_length(conn.inbox)
@@ -118,7 +128,7 @@ cdef bint http_let_go(worker_t* worker) noexcept nogil:
         else:
             kept = idle_for(worker, kept.timer_next, KEPT_LEAST_NS)
         if conn.exchange == NULL and conn.inbox == NULL and conn.outbox == NULL and connection_quiet(conn):
-            connection_linger(worker, conn)
+            connection_linger_idle(worker, conn)
             return True
     return False
 
@@ -142,7 +152,7 @@ cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
     """Draining: an idle client that has been served is told to go, unless its next request is here
     already; a new one may ask once."""
     if conn.requests and connection_quiet(conn):
-        connection_linger(worker, conn)
+        connection_linger_idle(worker, conn)
     else:
         timer_arm(worker, conn, TIMER_LINGER)
 
@@ -150,7 +160,7 @@ cdef void http_drain_idle(worker_t* worker, connection_t* conn) noexcept nogil:
 cdef void http_stop_idle(worker_t* worker, connection_t* conn) noexcept nogil:
     """Stopped between requests, or in the middle of a head, which is a request broken off."""
     cdef exchange_t* exchange = NULL
-    if conn.inbox != NULL:
+    if head_begun(conn):
         exchange = exchange_open(worker, conn, X_HTTP)
     if exchange == NULL:
         connection_close(worker, conn)
@@ -175,6 +185,9 @@ cdef void http_backend_out(worker_t* worker, exchange_t* exchange, char who) noe
     cdef uint32_t generation = client.generation
     if not exchange.flags & X_ANSWERED:
         http_reply(worker, exchange, 502, who, exchange_phase_letter(exchange))
+        next_heads(worker, client, generation)
+    elif exchange.flags & X_REST:
+        rest_unwanted(worker, exchange)
         next_heads(worker, client, generation)
     elif exchange.flags & X_TUNNEL or not exchange.response.source_done:
         http_abort(worker, exchange, who, exchange_phase_letter(exchange))
@@ -210,8 +223,8 @@ cdef void http_timeout(worker_t* worker, connection_t* conn, int timer_class) no
 cdef void idle_timeout(worker_t* worker, connection_t* conn, int timer_class) noexcept nogil:
     """Between requests: silence. In the middle of a head: 408."""
     cdef exchange_t* exchange
-    if timer_class != TIMER_HEADER or conn.inbox == NULL:
-        connection_close(worker, conn)
+    if timer_class != TIMER_HEADER:
+        connection_linger_idle(worker, conn)
         return
     exchange = exchange_open(worker, conn, X_HTTP)
     if exchange == NULL:

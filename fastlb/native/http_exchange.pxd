@@ -28,6 +28,7 @@ cdef void http_upstream_changed(worker_t* worker, exchange_t* exchange, uint32_t
 cdef void http_exchange_granted(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef void http_exchange_resume(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int timer_class) noexcept nogil
+cdef void rest_unwanted(worker_t* worker, exchange_t* exchange) noexcept nogil
 cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who,
                      char phase) noexcept nogil
 cdef void http_abort(worker_t* worker, exchange_t* exchange, char who, char phase) noexcept nogil

@@ -1,7 +1,7 @@
 """See http_exchange.pxd. Functions that may end the exchange or its connections are called last."""
 
 from libc.errno cimport EAGAIN, EMSGSIZE, ENOMEM, ETIMEDOUT
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastlb.native.accounting cimport account_failure, account_progress, account_status
@@ -12,8 +12,8 @@ from fastlb.native.buffer cimport (
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
     connection_cut, connection_finish, connection_flush, connection_linger, connection_note,
-    connection_receive, connection_reset, connection_send, connection_send_wait, connection_still_takes,
-    connection_writable,
+    connection_quiet, connection_receive, connection_reset, connection_send, connection_send_wait,
+    connection_still_takes, connection_writable,
 )
 from fastlb.native.exchange cimport (
     DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect, exchange_connect_done,
@@ -29,7 +29,7 @@ from fastlb.native.http_head cimport (
     HEAD_EOF, HEAD_LOST, head_consume, head_receive, head_scheme_fits, received_t, reply_write,
     request_head_size, request_head_write, response_head_write,
 )
-from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, iovec
+from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, SHUT_WR, iovec, shutdown
 from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
 from fastlb.native.relay cimport (
     relay_blocked, relay_decode, relay_open, relay_pending, relay_progress, relay_pump, relay_send,
@@ -40,12 +40,13 @@ from fastlb.native.types cimport (
     CONN_BATCHED, CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, CONN_UNSENT,
     EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL, FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
     FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
-    METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, PHASE_REQUEST, SIDE_MESSAGE, SIDE_TARGET,
-    STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES, TIMER_CONNECT, TIMER_HEADER, TIMER_IDLE,
-    TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_TUNNEL,
-    X_ANSWERED, X_CONTINUED, X_CUT, X_HEAD, X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT,
-    X_KEEP_UPSTREAM, X_REPLAYABLE, X_REQUEST_LOST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t,
-    counter_clear_shared, exchange_t, flag_read, half_t, step_t, worker_t,
+    METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, PHASE_REQUEST, REST_MAX_BYTES, SCRATCH_BYTES,
+    SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES,
+    TIMER_CONNECT, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE,
+    TIMER_ROOM, TIMER_SEND, TIMER_SILENCE, TIMER_TUNNEL, X_ANSWERED, X_CONTINUED, X_CUT, X_EXPECTS, X_HEAD,
+    X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE, X_REQUEST_LOST, X_REST,
+    X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t, flag_read, half_t,
+    step_t, worker_t,
 )
 from fastlb.native.upstream cimport upstream_connected, upstream_give
 
@@ -81,6 +82,8 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
         return
     if worker.settings.body_bytes:
         if framing == FRAME_LENGTH and head.content_length > worker.settings.body_bytes:
+            if not head_consume(worker, conn, found, head.bytes):
+                exchange.flags &= ~X_KEEP_CLIENT
             http_reply(worker, exchange, 413, c'P', c'R')
             return
         exchange.request.room_bytes = worker.settings.body_bytes
@@ -97,7 +100,7 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     elif status:
         http_reply(worker, exchange, status, c'P', c'D' if status == 413 else c'R')
     elif conn.flags & CONN_HANGUP and (held or exchange.request.source_done):
-        http_abort(worker, exchange, c'C', c'R')     # its FIN came along, and is reported once only
+        client_left(worker, exchange, c'R')          # its FIN came along, and is reported once only
     elif held:
         request_await(worker, exchange)
     else:
@@ -133,7 +136,10 @@ cdef void request_await(worker_t* worker, exchange_t* exchange) noexcept nogil:
         n = connection_receive(client, into, room)
         if n == -EAGAIN:
             continue
-        if n <= 0:
+        if n == 0:
+            client_left(worker, exchange, c'R')
+            return
+        if n < 0:
             http_abort(worker, exchange, c'C', c'R')
             return
         out = relay_decode(half, into, <uint32_t> n, &used)
@@ -166,7 +172,7 @@ cdef void request_pass(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef uint32_t generation = exchange.generation
     settle(worker, exchange, exchange_dispatch(worker, exchange))
     if exchange.generation == generation and exchange.phase < PHASE_HEAD and client_has_left(exchange):
-        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
+        client_left(worker, exchange, exchange_phase_letter(exchange))
 
 
 cdef void http_describe(exchange_t* exchange, received_t* found) noexcept nogil:
@@ -186,6 +192,8 @@ cdef uint32_t request_flags(head_t* head) noexcept nogil:
         flags |= X_HTTP10
     elif head.flags & HEAD_CONN_UPGRADE and head.flags & HEAD_HAS_UPGRADE:
         flags |= X_UPGRADE
+    if head.flags & HEAD_EXPECTS:
+        flags |= X_EXPECTS
     if head.method == METHOD_HEAD:
         flags |= X_HEAD
     if head.method in (METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE):
@@ -196,7 +204,7 @@ cdef uint32_t request_flags(head_t* head) noexcept nogil:
 cdef void answer_here(worker_t* worker, exchange_t* exchange, received_t* found) noexcept nogil:
     """Max-Forwards is used up: this is where the request ends."""
     cdef uint32_t len
-    if worker.draining or not exchange.request.source_done:
+    if worker.draining or not rest_is_short(exchange):
         exchange.flags &= ~X_KEEP_CLIENT
     len = max_forwards_answer(worker.frame, found.head, found.text, exchange.flags & X_KEEP_CLIENT != 0,
                               exchange.flags & X_HTTP10 != 0)
@@ -296,10 +304,12 @@ cdef void request_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
         account_progress(worker, exchange)
     if step == STEP_AGAIN:
         exchange_later(worker, exchange)
-    if step == STEP_FAILED:
+    if exchange.flags & X_REST:
+        rest_moved(worker, exchange, step, exchange.request.moved_bytes != before)
+    elif step == STEP_FAILED:
         request_failed(worker, exchange)
     elif exchange.request.source_done and client_has_left(exchange):
-        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
+        client_left(worker, exchange, exchange_phase_letter(exchange))
     else:
         request_moved(worker, exchange)
 
@@ -342,9 +352,30 @@ cdef void request_failed(worker_t* worker, exchange_t* exchange) noexcept nogil:
             http_reply(worker, exchange, 413, c'P', c'D')
         else:
             http_reply(worker, exchange, 400, c'P', c'R')
+    elif half.error_side == SIDE_SOURCE and half.error_errno == 0:
+        client_left(worker, exchange, exchange_phase_letter(exchange))
     else:
         http_abort(worker, exchange, c'P' if half.error_side == SIDE_MESSAGE else c'C',
                    exchange_phase_letter(exchange))
+
+
+cdef void client_left(worker_t* worker, exchange_t* exchange, char phase) noexcept nogil:
+    """It has sent FIN, and gets FIN: a RST would take an earlier answer along that it may still read. Only
+    where FIN would be the end of its response it is reset."""
+    cdef connection_t* client = exchange.client
+    cdef half_t* half = &exchange.response
+    if exchange.flags & X_ANSWERED and half.framing != FRAME_LENGTH and not half.rechunk:
+        http_abort(worker, exchange, c'C', phase)
+        return
+    exchange_end_code(exchange, c'C', phase)
+    if exchange.record.status == 0:
+        exchange.record.status = STATUS_CLIENT_GONE
+    exchange.phase = PHASE_DONE
+    exchange_drop_upstream(worker, exchange, True)
+    exchange_close(worker, exchange)
+    buffer_drop(worker, &client.outbox)
+    client.flags &= ~CONN_BATCHED
+    connection_finish(worker, client)
 
 
 cdef void out_of_memory(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -363,10 +394,13 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
         tcp_pump(worker, exchange)
         return
     if events & (EPOLLHUP | EPOLLERR):
-        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
+        if exchange.flags & X_REST:
+            over(worker, exchange, False)
+        else:
+            http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
         return
     if client_has_left(exchange) and (exchange.request.source_done or exchange.phase < PHASE_HEAD):
-        http_abort(worker, exchange, c'C', exchange_phase_letter(exchange))
+        client_left(worker, exchange, exchange_phase_letter(exchange))
         return
     if exchange.phase == PHASE_REQUEST:
         request_await(worker, exchange)
@@ -380,6 +414,9 @@ cdef void http_client_changed(worker_t* worker, exchange_t* exchange, uint32_t e
 cdef void pump_both(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """Body upwards, then response downwards, if the first has not ended the exchange."""
     cdef uint32_t generation = exchange.generation
+    if exchange.flags & X_REST:
+        rest_pump(worker, exchange)
+        return
     request_pump(worker, exchange)
     if exchange.generation != generation:
         return
@@ -403,6 +440,12 @@ cdef void http_upstream_changed(worker_t* worker, exchange_t* exchange, uint32_t
         return
     if exchange.flags & X_TUNNEL:
         tcp_pump(worker, exchange)
+        return
+    if exchange.flags & X_REST:
+        if upstream.flags & CONN_READABLE and not connection_quiet(upstream):
+            rest_unwanted(worker, exchange)
+        else:
+            rest_pump(worker, exchange)
         return
     if relay_pending(&exchange.request):
         request_pump(worker, exchange)
@@ -587,7 +630,7 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
     if half.chunk_state == CHUNK_BAD:                # known before anything is sent
         response_invalid(worker, exchange)
         return
-    if not exchange.request.source_done or worker.draining or (to_http10 and unknown_end):
+    if not rest_is_short(exchange) or worker.draining or (to_http10 and unknown_end):
         exchange.flags &= ~X_KEEP_CLIENT
     if head_keeps_alive(head) and framing != FRAME_CLOSE:
         exchange.flags |= X_KEEP_UPSTREAM
@@ -715,16 +758,24 @@ cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found
 cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
     """The response is with the client's kernel to its last byte."""
     cdef connection_t* client = exchange.client
-    cdef bint keep = exchange.flags & X_KEEP_CLIENT and exchange.request.source_done
+    if exchange.flags & X_CUT and exchange.response.framing != FRAME_LENGTH and not exchange.response.rechunk:
+        exchange.phase = PHASE_DONE                  # FIN would be its end
+        exchange_close(worker, exchange)
+        connection_cut(worker, client)
+    elif request_over(exchange):
+        over(worker, exchange, exchange.flags & X_KEEP_CLIENT != 0)
+    else:
+        rest_begin(worker, exchange)
+
+
+cdef void over(worker_t* worker, exchange_t* exchange, bint keep) noexcept nogil:
+    """The client has its response, and nothing more of its request is waited for."""
+    cdef connection_t* client = exchange.client
     cdef bint unread = not exchange.request.source_done
-    cdef bint reset = exchange.flags & X_CUT and exchange.response.framing != FRAME_LENGTH \
-        and not exchange.response.rechunk            # FIN would be its end
     exchange.phase = PHASE_DONE
     backend_done(worker, exchange)
     exchange_close(worker, exchange)
-    if reset:
-        connection_cut(worker, client)
-    elif keep:
+    if keep and not unread:
         # A client that was told to stay before the drain began may have one more request.
         timer_arm(worker, client, TIMER_LINGER if worker.closing else TIMER_KEEPALIVE)
     elif unread or client.inbox != NULL or client.flags & CONN_READABLE:
@@ -733,13 +784,130 @@ cdef void finish(worker_t* worker, exchange_t* exchange) noexcept nogil:
         connection_finish(worker, client)
 
 
+# ---- the rest of a request that has its response ----------------------------------------------
+
+cdef inline bint request_over(const exchange_t* exchange) noexcept nogil:
+    """True if all of the request was read, and its backend has it or is gone."""
+    if not exchange.request.source_done:
+        return False
+    if exchange.upstream == NULL or exchange.flags & X_REQUEST_LOST:
+        return True
+    return not relay_pending(&exchange.request)
+
+
+cdef bint rest_is_short(const exchange_t* exchange) noexcept nogil:
+    """True if the next request can be found although this one has its response already. How long chunks
+    will be is found out later."""
+    cdef const half_t* half = &exchange.request
+    if half.source_done:
+        return True
+    if half.chunk_state == CHUNK_BAD or half.remaining_bytes > REST_MAX_BYTES:
+        return False
+    return not may_not_come(exchange)
+
+
+cdef inline bint may_not_come(const exchange_t* exchange) noexcept nogil:
+    """True if the client was to be told whether to send its body: now it may send it or not."""
+    return exchange.flags & X_EXPECTS and exchange.request.taken_bytes == 0
+
+
+cdef void rest_begin(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The backend may go on reading; a client that is told to go sees the end of its response at once."""
+    exchange.flags |= X_REST
+    if exchange.upstream == NULL or exchange.flags & X_REQUEST_LOST or exchange.upstream.inbox != NULL \
+            or (may_not_come(exchange) and not exchange.flags & X_CONTINUED):
+        rest_unwanted(worker, exchange)
+        return
+    if not exchange.flags & X_KEEP_CLIENT:
+        shutdown(exchange.client.fd, SHUT_WR)
+    timer_arm(worker, exchange.client, TIMER_SILENCE)
+    request_pump(worker, exchange)
+
+
+cdef void rest_unwanted(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """The backend takes no more of it. It is thrown away if it is short, so that the next request is found;
+    else until the client has seen its response (RFC 9112 9.6)."""
+    backend_done(worker, exchange)
+    exchange.rest_ns = worker.now_ns
+    exchange.request.room_bytes = min(exchange.request.room_bytes, <uint64_t> REST_MAX_BYTES)
+    if exchange.flags & X_KEEP_CLIENT and exchange.request.remaining_bytes <= REST_MAX_BYTES:
+        timer_arm(worker, exchange.client, TIMER_SILENCE)
+        rest_drop(worker, exchange)
+    else:
+        over(worker, exchange, False)
+
+
+cdef void rest_pump(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    if exchange.upstream != NULL:
+        request_pump(worker, exchange)
+    else:
+        rest_drop(worker, exchange)
+
+
+cdef void rest_moved(worker_t* worker, exchange_t* exchange, step_t step, bint moved) noexcept nogil:
+    """What came of passing it on."""
+    if step == STEP_EOF:
+        over(worker, exchange, exchange.flags & X_KEEP_CLIENT != 0)
+    elif step == STEP_FAILED and exchange.request.error_side == SIDE_TARGET:
+        rest_unwanted(worker, exchange)
+    elif step == STEP_FAILED:                        # the client has left, or its chunks are none
+        over(worker, exchange, False)
+    elif moved or relay_progress(&exchange.request):
+        timer_arm(worker, exchange.client, TIMER_SILENCE)
+
+
+cdef void rest_drop(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Read it and throw it away."""
+    cdef connection_t* client = exchange.client
+    cdef half_t* half = &exchange.request
+    cdef uint64_t before = half.taken_bytes
+    cdef uint32_t used = 0
+    cdef ssize_t n
+    if client.inbox != NULL and not half.source_done:
+        relay_decode(half, buffer_bytes(client.inbox) + client.inbox.start, buffer_length(client.inbox),
+                     &used)
+        client.inbox.start += used
+        if buffer_length(client.inbox) == 0:
+            buffer_drop(worker, &client.inbox)
+    while client.flags & CONN_READABLE and not half.source_done and half.chunk_state != CHUNK_BAD:
+        n = connection_receive(client, worker.scratch, SCRATCH_BYTES)
+        if n == -EAGAIN:
+            break
+        if n <= 0:
+            over(worker, exchange, False)
+            return
+        relay_decode(half, worker.scratch, <uint32_t> n, &used)
+        if half.source_done and not buffer_append(worker, &client.inbox, worker.scratch + used,
+                                                  <uint32_t> n - used):
+            exchange.flags &= ~X_KEEP_CLIENT         # the next request is lost
+    if half.source_done:
+        over(worker, exchange, exchange.flags & X_KEEP_CLIENT != 0)
+    elif half.chunk_state == CHUNK_BAD or worker.now_ns - exchange.rest_ns >= worker.settings.linger_ns:
+        over(worker, exchange, False)
+    elif half.taken_bytes != before:
+        timer_arm(worker, client, TIMER_SILENCE)
+
+
+cdef void rest_timeout(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Nothing moves: the backend does not read, or the client sends nothing."""
+    if exchange.upstream != NULL and relay_blocked(&exchange.request):
+        if exchange.request.source_done:
+            over(worker, exchange, exchange.flags & X_KEEP_CLIENT != 0)
+        else:
+            rest_unwanted(worker, exchange)
+    else:
+        over(worker, exchange, False)
+
+
+# ---- answers of our own -----------------------------------------------------------------------
+
 cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, char who,
                      char phase) noexcept nogil:
     """Answer in place of a backend. Only while no byte of a response has gone out."""
     cdef bint keep
     exchange_drop_upstream(worker, exchange, False)
     exchange_release(worker, exchange)
-    if status < 502 or status > 504 or worker.draining or not exchange.request.source_done:
+    if (status != 413 and (status < 502 or status > 504)) or worker.draining or not rest_is_short(exchange):
         exchange.flags &= ~X_KEEP_CLIENT
     keep = exchange.flags & X_KEEP_CLIENT != 0
     answer_send(worker, exchange, status, who, phase,
@@ -830,6 +998,8 @@ cdef void http_exchange_timeout(worker_t* worker, exchange_t* exchange, int time
     elif timer_class == TIMER_QUEUE:
         exchange.failure = FAIL_QUEUE_TIMEOUT
         reply_unavailable(worker, exchange)
+    elif exchange.flags & X_REST:
+        rest_timeout(worker, exchange)
     elif timer_class == TIMER_SEND and connection_still_takes(worker, exchange.client):
         return
     elif exchange.flags & X_ANSWERED and client_owes(exchange):

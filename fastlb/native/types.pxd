@@ -96,6 +96,7 @@ cdef enum:
     TIMER_POOL
     TIMER_QUEUE
     TIMER_LINGER
+    TIMER_SILENCE     # of a client that has its answer and may send on
     TIMER_CUT
     TIMER_ACCEPT
     TIMER_ROOM        # waiting for a place or a descriptor of another worker's idle connections
@@ -184,9 +185,12 @@ cdef enum:
     X_CONTINUED = 32768      # an interim response went to the client
     X_CUT = 65536            # its response has broken off; the client gets what there is of it
     X_WANTING = 131072       # in the worker's list of those that wait for room
+    X_REST = 262144          # the client has its whole response; the rest of the request is on its way
+    X_EXPECTS = 524288       # the client may wait for an answer before it sends its body
 
 cdef enum:
     TRIES_MAX = 10           # model.limits.TRIES_MAX
+    REST_MAX_BYTES = 65536   # of a request with its answer that are thrown away, for the next one
     SEND_LOOKS = 4           # in one --send-timeout, at whether the client takes anything
     METHOD_MAX_BYTES = 15
     TARGET_MAX_BYTES = 255
@@ -355,6 +359,7 @@ cdef struct exchange_t:
     uint64_t queued_ns
     uint64_t picked_ns
     uint64_t connect_ns
+    uint64_t rest_ns             # when the rest of the request began to be thrown away
     half_t request
     half_t response
     waiter_t waiter
@@ -386,7 +391,7 @@ cdef struct connection_t:
     buffer_t* outbox             # refused by the kernel so far
     void* head                   # head_t of a request or response that is not complete yet
     ends_t* announced            # by a PROXY header that named the client; or NULL
-    uint64_t since_ns            # first byte of the request under way; ROLE_CUT: last progress
+    uint64_t since_ns            # first byte of the request; ROLE_LINGER: its end; ROLE_CUT: last progress
     uint32_t unacked_bytes       # that its peer had not acknowledged when it was last looked at
     uint32_t looks               # at it, since the peer has taken anything
     char peer[PEER_MAX_BYTES]    # text of the client's address; empty for a UNIX socket
@@ -442,6 +447,7 @@ cdef struct mailbox_t:
 # What every worker reads and the control plane wrote before the workers started.
 cdef struct settings_t:
     uint64_t timeout_ns[TIMER_CLASSES]
+    uint64_t linger_ns           # in all, of a client that sends on
     uint32_t header_bytes
     uint32_t line_bytes
     uint32_t fields

@@ -15,8 +15,8 @@ from fastlb.native.connection cimport (
 from fastlb.native.exchange cimport exchange_next_ready, exchange_phase_letter
 from fastlb.native.http1 cimport head_t
 from fastlb.native.http_client cimport (
-    http_backend_out, http_client_event, http_drain_idle, http_granted, http_resume, http_stop_idle,
-    http_timeout, http_upstream_event,
+    head_begun, http_backend_out, http_client_event, http_drain_idle, http_granted, http_resume,
+    http_stop_idle, http_timeout, http_upstream_event,
 )
 from fastlb.native.http_exchange cimport http_abort
 from fastlb.native.linux cimport (
@@ -233,7 +233,7 @@ cdef void expire(worker_t* worker) noexcept nogil:
         timer_cancel(worker, conn)
         if timer_class == TIMER_ACCEPT:
             listener_resume(worker, conn)
-        elif timer_class == TIMER_LINGER:
+        elif timer_class == TIMER_LINGER or conn.role == ROLE_LINGER:
             connection_close(worker, conn)
         elif timer_class == TIMER_CUT:
             connection_cut_look(worker, conn)
@@ -369,9 +369,9 @@ cdef void drain(worker_t* worker) noexcept nogil:
     upstream_purge(worker, True)
     for i in range(worker.connections.chunk_count * SLAB_CHUNK):
         conn = <connection_t*> slab_at(&worker.connections, i)
-        if conn.role == ROLE_HTTP_CLIENT and conn.exchange == NULL and conn.inbox == NULL:
+        if conn.role == ROLE_HTTP_CLIENT and conn.exchange == NULL and not head_begun(conn):
             http_drain_idle(worker, conn)
-        elif conn.role == ROLE_PROXIED:
+        elif conn.role == ROLE_PROXIED or conn.role == ROLE_LINGER:
             timer_arm(worker, conn, TIMER_LINGER)
 
 

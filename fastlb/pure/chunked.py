@@ -99,6 +99,15 @@ class ChunkDecoder:
             self.rest = data[position:]
         return body[0] if len(body) == 1 else b"".join(body)
 
+    @property
+    def left_bytes(self) -> int:
+        """How much of the chunk that is read now is missing."""
+        return self._left
+
+    def limit(self, max_bytes: int) -> None:
+        """Further chunks have at most so many bytes."""
+        self._room_bytes = min(self._room_bytes, max_bytes)
+
     def _make_room(self, taken_bytes: int) -> None:
         """For the chunk that begins."""
         if self._left > self._room_bytes:

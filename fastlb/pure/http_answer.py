@@ -12,8 +12,8 @@ from fastlb.pure.requester import Requester
 from fastlb.pure.upstream import UpstreamConnection
 from fastlb.pure.worker import Worker
 
-# Our own answers behind which a connection goes on: the client did nothing wrong.
-_CLIENT_INNOCENT = frozenset({502, 503, 504})
+# Our own answers behind which a connection goes on: the request is understood.
+_UNDERSTOOD = frozenset({413, 502, 503, 504})
 
 
 class Answering(Exchange):
@@ -22,7 +22,7 @@ class Answering(Exchange):
     The subclass relays; what is here sends nothing to a backend.
     """
 
-    __slots__ = ("_body", "_client", "_request", "_response", "_upstream")
+    __slots__ = ("_body", "_client", "_continued", "_request", "_response", "_upstream")
 
     def __init__(self, worker: Worker, client: Requester, request: ParsedRequest, record: Record) -> None:
         super().__init__(worker, record)
@@ -30,6 +30,7 @@ class Answering(Exchange):
         self._request = request
         self._body = RequestBody(request, worker.limits.body_bytes, worker.buffers)
         self._upstream: UpstreamConnection | None = None
+        self._continued = False  # an interim response has come
         self._response: ParsedResponse | None = None  # the final one, once its head was passed on
 
     def _client_ends(self) -> Ends | None:
@@ -52,8 +53,8 @@ class Answering(Exchange):
             self._break(code)
             return
         keep = (
-            status in _CLIENT_INNOCENT
-            and self._body.done
+            status in _UNDERSTOOD
+            and self._rest_is_short()
             and self._request.keep_alive
             and not self.worker.draining
         )
@@ -66,14 +67,27 @@ class Answering(Exchange):
                 bodyless=self._request.method == b"HEAD",
             )
         )
+        self._answered(code, keep=keep)
+
+    def _answered(self, code: str, *, keep: bool) -> None:
+        """An answer of our own is on its way."""
         self._over(code, keep=keep, linger=True)
+
+    def _may_not_come(self) -> bool:
+        """True if the client was to be told whether to send its body: now it may send it or not."""
+        return self._request.expects and not self._body.begun
+
+    def _rest_is_short(self) -> bool:
+        """True if the next request can be found although this one has its response already. How long
+        chunks will be is found out later."""
+        return self._body.done or (self._body.short and not self._may_not_come())
 
     def _answer_here(self) -> None:
         """Max-Forwards is used up: this is where the request ends."""
-        keep = self._body.done and self._request.keep_alive and not self.worker.draining
+        keep = self._rest_is_short() and self._request.keep_alive and not self.worker.draining
         self.record.status = 200
         self._to_client(final_answer(self._request, connection=self._connection_value(keep)))
-        self._over("L-", keep=keep, linger=not keep)
+        self._answered("L-", keep=keep)
 
     def _break(self, code: str) -> None:
         """End so that the client cannot take what it got for the whole."""

@@ -3,10 +3,10 @@
 Nothing is done here; the exchange sends what these return.
 """
 
-from fastlb.model.limits import REQUEST_KEPT_MAX_BYTES
+from fastlb.model.limits import REQUEST_KEPT_MAX_BYTES, REST_MAX_BYTES
 from fastlb.pure.buffers import Buffers
 from fastlb.pure.chunked import LAST_CHUNK, NO_LIMIT, ChunkDecoder, chunk
-from fastlb.pure.http1 import ParsedRequest, ParsedResponse
+from fastlb.pure.http1 import ParsedRequest, ParsedResponse, Refused
 
 
 class RequestBody:
@@ -16,7 +16,7 @@ class RequestBody:
     What is kept is counted in `buffers` until it is forgotten.
     """
 
-    __slots__ = ("_buffers", "_decoder", "_kept_bytes", "_left", "_pieces", "done")
+    __slots__ = ("_bad", "_buffers", "_decoder", "_kept_bytes", "_left", "_pieces", "begun", "done")
 
     def __init__(self, request: ParsedRequest, max_bytes: int, buffers: Buffers) -> None:
         self._buffers = buffers
@@ -24,6 +24,8 @@ class RequestBody:
         self._decoder = ChunkDecoder(max_bytes or NO_LIMIT) if request.framing == "chunked" else None
         self._pieces: list[bytes] | None = []
         self._kept_bytes = 0
+        self._bad = False
+        self.begun = False
         self.done = not request.length and self._decoder is None
 
     def take(self, data: bytes) -> tuple[bytes, bytes, bool]:
@@ -31,7 +33,12 @@ class RequestBody:
 
         Raises: Refused for bad chunks, and for more of them than `max_bytes`.
         """
-        piece, rest = self._cut(data)
+        self.begun = True
+        try:
+            piece, rest = self._cut(data)
+        except Refused:
+            self._bad = True
+            raise
         if self._pieces is not None:
             self._pieces.append(piece)
             self._kept_bytes += len(piece)
@@ -57,6 +64,18 @@ class RequestBody:
     def all_kept(self) -> bytes:
         """Everything that was taken."""
         return b"".join(self._pieces or ())
+
+    @property
+    def short(self) -> bool:
+        """True if what is missing is not known to be long."""
+        left = self._left if self._decoder is None else self._decoder.left_bytes
+        return not self._bad and left <= REST_MAX_BYTES
+
+    def limit_rest(self) -> None:
+        """What is missing is not wanted: if it turns out to be long, it is refused."""
+        self.forget()
+        if self._decoder is not None:
+            self._decoder.limit(REST_MAX_BYTES)
 
     def forget(self) -> None:
         """It will not be sent again."""

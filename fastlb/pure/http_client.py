@@ -8,6 +8,7 @@ import asyncio
 import socket
 import time
 
+from fastlb.model.limits import LAST_REQUEST_S, LINGER_S, LINGER_SILENCE_S
 from fastlb.pure.accounting import Record
 from fastlb.pure.http1 import Refused, parse_request, request_line
 from fastlb.pure.http_exchange import HttpExchange
@@ -17,17 +18,14 @@ from fastlb.pure.requester import ClientUser, Requester
 from fastlb.pure.timers import Deadline
 from fastlb.pure.worker import Worker
 
-# After our FIN: what the client still sends is read and dropped for this long, because closing a
-# socket with unread bytes sends RST, which may destroy the answer on its way (RFC 9112 9.6).
-_LINGER_S = 2.0
-# The same for an idle connection, whose next request may be on its way.
-_IDLE_LINGER_S = 0.5
+# How often a client that is to take the rest is looked at before its connection is closed.
+_FLUSH_LOOK_S = 2.0
 # How often a client that is to be reset is looked at, whether it has what was sent before.
 _CUT_LOOK_S = 0.05
 # What a client may send ahead of its next turn before we stop reading.
 _HELD_MAX_BYTES = 16_384
-# In a drain: a connection that was just accepted, or was told to stay, has sent a request or soon will.
-_LAST_REQUEST_S = 2.0
+# What may stand before a request line (RFC 9112 2.2), and is no part of a request.
+_NO_HEAD = (b"", b"\r", b"\r\n")
 
 
 class HttpClient(Requester):
@@ -40,6 +38,7 @@ class HttpClient(Requester):
         "_counted_bytes",
         "_cut",
         "_fresh",
+        "_linger_until_s",
         "_started_ns",
         "_taken_s",
         "_untaken_bytes",
@@ -58,26 +57,35 @@ class HttpClient(Requester):
         self._advancing = False
         self._closing = False  # whatever still comes is dropped
         self._cut = False  # it will be reset once it has what was sent
+        self._linger_until_s = 0.0  # what comes keeps it open; 0: it does not
         self._untaken_bytes = 0  # when it was last looked at, while closing
         self._taken_s = 0.0  # and when it last took something
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.deadline.set(_LAST_REQUEST_S if self._worker.draining else self._worker.timeouts.idle_s)
+        self.deadline.set(LAST_REQUEST_S if self._worker.draining else self._worker.timeouts.idle_s)
         self._worker.fresh[self] = self._worker.loop.time()
 
     # --- requests ---------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._user is not None:
-            rest = self._user.client_data(data)
+        user = self._user
+        if user is not None:
+            rest = user.client_data(data)
             if rest:
                 self._hold(self._buffer + rest)
+                if self._user is None and not self._closing:
+                    self._advance()
         elif not self._closing:
             self._fresh = False
             self._worker.not_idle(self)
             self._buffer = self._buffer + data if self._buffer else data
             self._advance()
+        elif self._linger_until_s and not self._worker.draining:
+            if self._worker.loop.time() < self._linger_until_s:
+                self.deadline.set(LINGER_SILENCE_S)
+            else:
+                self.abort()
 
     def tunnel(self, relay: ClientUser) -> bytes:
         self._user = relay
@@ -92,6 +100,8 @@ class HttpClient(Requester):
         if cut:
             self._cut_off()
         elif keep:
+            waited_s = self._worker.timeouts.keepalive_s
+            self.deadline.set(LAST_REQUEST_S if self._worker.draining else waited_s)
             self._advance()
         elif linger or self._worker.draining:
             self._linger()
@@ -105,15 +115,18 @@ class HttpClient(Requester):
         if self._advancing:
             return
         self._advancing = True
-        while self._buffer and self._user is None and not self._closing and self._open_exchange():
+        while (
+            self._buffer not in _NO_HEAD
+            and self._user is None
+            and not self._closing
+            and self._open_exchange()
+        ):
             pass
         self._advancing = False
         if self._user is not None or self._closing or self.transport.is_closing():
             return
         self.resume()
-        if not self._buffer:
-            waited_s = self._worker.timeouts.keepalive_s
-            self.deadline.set(_LAST_REQUEST_S if self._worker.draining else waited_s)
+        if self._buffer in _NO_HEAD:
             self._worker.kept[self] = self._worker.loop.time()
 
     def _open_exchange(self) -> bool:
@@ -191,17 +204,21 @@ class HttpClient(Requester):
 
     def drain(self) -> None:
         """Close if nothing is going on; a request under way gets its answer and then the end."""
-        if self._user is not None or self._closing or self._started_ns:
+        if self._user is not None or self._started_ns:
+            return
+        if self._closing:
+            if self._linger_until_s:
+                self.deadline.set(LAST_REQUEST_S)
             return
         if self._fresh or self.has_unread():
-            self.deadline.set(_LAST_REQUEST_S)
+            self.deadline.set(LAST_REQUEST_S)
         else:
-            self._linger(_IDLE_LINGER_S)
+            self._linger_idle()
 
     def give_way(self) -> bool:
         if self._closing or self.transport.is_closing() or self.has_unread():
             return False
-        self._linger(_IDLE_LINGER_S)
+        self._linger_idle()
         return True
 
     def kill(self) -> None:
@@ -212,14 +229,24 @@ class HttpClient(Requester):
         self._closing = True
         self.reset()
 
-    def _linger(self, linger_s: float = _LINGER_S) -> None:
+    def _linger(self) -> None:
+        """Send FIN and read on: a close with unread bytes would turn into a RST that destroys the answer
+        on its way (RFC 9112 9.6)."""
+        self._linger_until_s = self._worker.loop.time() + LINGER_S
+        self._finish_and_wait(LAST_REQUEST_S if self._worker.draining else LINGER_SILENCE_S)
+
+    def _linger_idle(self) -> None:
+        """Send FIN, and close a little later: the next request may be on its way."""
+        self._finish_and_wait(LAST_REQUEST_S)
+
+    def _finish_and_wait(self, wait_s: float) -> None:
         self._closing = True
         self._worker.not_idle(self)
         self._buffer = b""
         self._count()
         self.resume()
         self.finish()
-        self._wait_for_flush(linger_s)
+        self._wait_for_flush(wait_s)
 
     def _cut_off(self) -> None:
         """Close with RST once the client has what was sent before, which a RST would destroy."""
@@ -229,7 +256,7 @@ class HttpClient(Requester):
         self._wait_for_flush()
         self._look_at_rest()
 
-    def _wait_for_flush(self, wait_s: float = _LINGER_S) -> None:
+    def _wait_for_flush(self, wait_s: float = _FLUSH_LOOK_S) -> None:
         self._untaken_bytes = self.untaken_bytes()
         self._taken_s = self._worker.loop.time()
         self.deadline.set(wait_s)
@@ -242,7 +269,7 @@ class HttpClient(Requester):
             self._taken_s = now_s
         waits = self._untaken_bytes if self._cut else self.transport.get_write_buffer_size()
         if waits and now_s - self._taken_s < self._worker.timeouts.send_s:
-            self.deadline.set(_CUT_LOOK_S if self._cut else _LINGER_S)
+            self.deadline.set(_CUT_LOOK_S if self._cut else _FLUSH_LOOK_S)
         elif self._cut:
             self.reset()
         else:
@@ -256,7 +283,7 @@ class HttpClient(Requester):
         elif self._started_ns:
             self._refuse(408, "cR")
         else:
-            self._linger(_IDLE_LINGER_S)
+            self._linger_idle()
 
     def _client_left(self) -> None:
         """The client went away in the middle of a head."""

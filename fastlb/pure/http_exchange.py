@@ -10,6 +10,7 @@ import time
 
 from fastlb.model.config import EjectErrors
 from fastlb.model.events import EventKind
+from fastlb.model.limits import LINGER_S, LINGER_SILENCE_S
 from fastlb.pure.accounting import Record
 from fastlb.pure.http1 import ParsedRequest, ParsedResponse, Refused, parse_response
 from fastlb.pure.http_answer import Answering
@@ -24,9 +25,6 @@ from fastlb.pure.worker import Worker
 
 # RFC 9110 9.2.2: may be sent twice.
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
-# How long a backend that has answered in full may go on taking the upload: as long as the client's
-# connection would linger anyway.
-_UPLOAD_END_S = 2.0
 # Interim responses of one exchange; then it is the others' turn. A backend that sends them without
 # end would hold the loop: uvloop reads on for as long as there is something.
 _INTERIM_PER_TURN = 16
@@ -40,6 +38,7 @@ class HttpExchange(Answering):
         "_begun",
         "_code",
         "_complete",
+        "_cut_short",
         "_finished",
         "_head",
         "_keep",
@@ -48,6 +47,7 @@ class HttpExchange(Answering):
         "_received",
         "_resent",
         "_response_body",
+        "_rest_until_s",
         "_tunnel",
     )
 
@@ -63,9 +63,11 @@ class HttpExchange(Answering):
         self._tunnel: Relay | None = None
         self._patience = Patience(client.deadline)
         self._keep = False  # the client connection, after the response
-        self._code = "--"  # why the response is not whole, if it is not
+        self._code = "--"  # of a response that is not whole, or of our own
+        self._cut_short = False  # it is not whole
+        self._rest_until_s = 0.0  # so long the rest of the request is thrown away
         self._complete = False  # the whole response was received; the client may not have it all
-        self._finished = False  # and it has; only the rest of the upload is missing
+        self._finished = False  # and it has; only the rest of the request is missing
 
     def start(self, data: bytes) -> bytes:
         """Read what came with the head, and pick. Returns: what belongs to the next request."""
@@ -74,10 +76,10 @@ class HttpExchange(Answering):
             return b""
         if 0 < self.worker.limits.body_bytes < self._request.length:
             self._answer(413, "PR")
-            return b""
+            return data if self.ended else self.client_data(data)
         if forwards_left(self._request) == 0:
             self._answer_here()
-            return data if self._body.done else b""
+            return data if self.ended else self.client_data(data)
         rest = self.client_data(data) if data else b""
         if not self.ended:
             self._awaiting = self._request.framing == "length" and not self._request.expects
@@ -100,7 +102,7 @@ class HttpExchange(Answering):
     def client_data(self, data: bytes) -> bytes:
         """Pass the body on. Returns: what comes behind it."""
         body = self._body
-        if body.done:
+        if body.done or not data:
             return data
         try:
             piece, rest, whole = body.take(data)
@@ -109,15 +111,19 @@ class HttpExchange(Answering):
             self._bad_body(refused.status)
             return b""
         self.record.bytes_in += len(data) - len(rest)
-        if self._awaiting:
+        if self._awaiting and not self._complete:
             self._go_on()
             return rest
         if whole and self._response is None:
             self._begun = False
-        if piece:
+        if piece and not (self._finished and self._upstream is None):
             self._pass_on(piece)
+        if self._complete and whole:
+            self._backend_done()
         if self._finished and whole:
             self._finish()
+        elif self._finished and self._upstream is None and self.worker.loop.time() >= self._rest_until_s:
+            self._end_rest(linger=True)
         else:
             self._touch()
         return rest
@@ -136,7 +142,7 @@ class HttpExchange(Answering):
 
     def _bad_body(self, status: int) -> None:
         if self._finished:
-            self._end_upload(linger=True)
+            self._end_rest(linger=True)
         elif self._response is None:
             self._answer(status, "PD" if status == 413 else "PR")
         else:
@@ -200,7 +206,7 @@ class HttpExchange(Answering):
         assert upstream is not None and backend is not None
         self._drop_upstream()
         if self._complete:
-            self._upload_ended_by_backend()
+            self._rest_unwanted()
         elif self._response is not None:
             assert self._response_body is not None
             if self._response_body.ends_with_connection and error is None:
@@ -275,6 +281,7 @@ class HttpExchange(Answering):
                 taken = body.take(rest)  # what is wrong with it is known before anything is sent
                 self._open_response(response, body, taken)
                 return
+            self._continued = True
             if self._request.version == 11:
                 self._to_client(response_head(response))
             self._head = rest
@@ -297,7 +304,9 @@ class HttpExchange(Answering):
                 self.worker.balancer.blame(self.backend.slot)
         self._response = response
         self._response_body = body
-        self._keep = request.keep_alive and self._body.done and not self.worker.draining and body.delimited
+        self._keep = (
+            request.keep_alive and self._rest_is_short() and not self.worker.draining and body.delimited
+        )
         self.record.status = response.status
         head = response_head(response, chunked=body.chunked, connection=self._connection_value(self._keep))
         self._relay_body(head, *taken)
@@ -317,7 +326,7 @@ class HttpExchange(Answering):
         assert self._response is not None
         self._to_client(head + piece if head else piece)
         if done:
-            if self._body.done or extra or not self._response.keep_alive:
+            if self._body.done or extra:
                 self._detach_upstream(reusable=not extra)
             self._response_over()
         else:
@@ -349,32 +358,61 @@ class HttpExchange(Answering):
         """There will be no more of the response. The client gets what there is, and an end that it cannot
         take for the right one."""
         self._code = code
+        self._cut_short = True
         self._keep = False
         self._drop_upstream()
         self._response_over()
 
-    def _finish(self) -> None:
-        """The client has the whole response. A backend that still takes the upload gets it, for a while."""
-        if self._upstream is not None and self._body.done:
+    def _backend_done(self) -> None:
+        """It has sent the whole response, and has the whole request: it is free for others."""
+        if self._upstream is not None:
             self._detach_upstream(reusable=True)
-        if self._upstream is None:
-            assert self._response_body is not None
-            cut = self._code != "--" and not self._response_body.delimited
-            self._over(self._code, keep=self._keep and self._body.done, linger=not self._keep, cut=cut)
-        else:
-            self._finished = True
-            self._client.finish()
-            self._client.deadline.set(_UPLOAD_END_S)
-
-    def _upload_ended_by_backend(self) -> None:
-        """The response is whole, and the backend does not want the rest of the upload."""
         self.give_back()
-        if self._finished:
-            self._end_upload(linger=True)
 
-    def _end_upload(self, *, linger: bool) -> None:
+    def _finish(self) -> None:
+        """The client has the whole response. The request may not be over: its backend may go on reading."""
+        if self._body.done:
+            self._backend_done()
+        if self._body.done or self._cut_short:
+            cut = self._cut_short and self._response_body is not None and not self._response_body.delimited
+            self._over(self._code, keep=self._keep, linger=not self._keep, cut=cut)
+            return
+        self._finished = True
+        if self._upstream is None or (self._may_not_come() and not self._continued):
+            self._rest_unwanted()
+            return
+        if not self._keep:
+            self._client.finish()
+        self._touch()
+
+    def _answered(self, code: str, *, keep: bool) -> None:
+        if keep and not self._body.done:
+            self._code = code
+            self._keep = keep
+            self._response_over()
+        else:
+            super()._answered(code, keep=keep)
+
+    # --- the rest of a request that has its response ----------------------------------------
+
+    def _rest_unwanted(self) -> None:
+        """The backend takes no more of it. It is thrown away if it is short, so that the next request is
+        found; else until the client has seen its response (RFC 9112 9.6)."""
         self._drop_upstream()
-        self._over("--", keep=False, linger=linger)
+        self.give_back()
+        if not self._finished:
+            return
+        if self._keep and self._body.short:
+            self._body.limit_rest()
+            self._rest_until_s = self.worker.loop.time() + LINGER_S
+            self._client.resume()
+            self._touch()
+        else:
+            self._end_rest(linger=True)
+
+    def _end_rest(self, *, linger: bool) -> None:
+        self._drop_upstream()
+        self._over(self._code, keep=False, linger=linger)
 
     def _bad_response(self) -> None:
         assert self.backend is not None
@@ -444,17 +482,17 @@ class HttpExchange(Answering):
 
     def _client_left(self) -> None:
         if self._finished:
-            self._end_upload(linger=False)
+            self._end_rest(linger=False)
             return
         if not self.record.status:
             self.record.status = 499
             self.record.unanswered = True
         code = "C" + self._phase
-        if self._response is None:
+        if self._response_body is not None and not self._response_body.delimited:
+            self._break(code)  # FIN would be the end of the response
+        else:
             self._drop_upstream(reset=True)
             self._over(code, keep=False, linger=False)
-        else:
-            self._break(code)
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -470,10 +508,12 @@ class HttpExchange(Answering):
 
     def expired(self) -> None:
         """Somebody was silent for too long."""
-        if self._finished:
-            self._end_upload(linger=False)
-        elif self._patience.goes_on():
+        if self._patience.goes_on():
             return
+        if self._finished and self._upstream is not None and self._upstream.full:
+            self._rest_unwanted()
+        elif self._finished:
+            self._end_rest(linger=True)
         elif self._complete:
             self._break("cL")
         elif self._response is not None:
@@ -507,7 +547,10 @@ class HttpExchange(Answering):
         """Answer, or cut an answer off that has begun; one that is complete still reaches the client."""
         if self._tunnel is not None:
             self._tunnel.kill(who)
-        elif not self._complete and not self.waiting_phase:
+        elif self._complete:
+            if self._upstream is not None:
+                self._rest_unwanted()
+        elif not self.waiting_phase:
             self._answer(502, who + self._phase)
 
     def _touch(self) -> None:
@@ -515,8 +558,8 @@ class HttpExchange(Answering):
         wait = self._patience.begin
         timeouts = self.worker.timeouts
         if self._finished:
-            return  # the time for the rest of the upload does not start again
-        if self._client.full:
+            wait(LINGER_SILENCE_S, *(() if self._upstream is None else (self._upstream,)))
+        elif self._client.full:
             wait(timeouts.send_s, self._client)
         elif self._begun:
             wait(timeouts.tunnel_s, *(() if self._upstream is None else (self._upstream,)))

@@ -131,7 +131,7 @@ def backend_says_more_behind_its_answer(balance, backend):
         link.rest()
 
     running = balance(backend(script))
-    client = asking(running, CHUNKED)
+    client = asking(running, CHUNKED.replace(b"3\r\nabc\r\n", b"186a0\r\nabc"))
     seen = seen_by(client)
     answered.set()
     assert json.loads(running.raw_lines(1)[0])["total_us"] < 1_900_000

@@ -123,7 +123,7 @@ def test_response_that_breaks_off_in_a_pipeline_is_its_end(balance, backend):
     with pytest.raises(TruncatedError) as end:
         client.response()
 
-    assert end.value.how == "rst"
+    assert end.value.how == "fin"
     running.wait_idle()
     assert seen == [b"/1", b"/2"]
 

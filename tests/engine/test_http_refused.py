@@ -110,8 +110,8 @@ def test_silent_close_of_a_backend_is_not_the_client_s_end(balance, backend):
         assert client.response().status == 502
 
 
-def test_502_while_the_body_is_on_its_way_closes(balance, backend):
-    """What is left of the body cannot be told from a request."""
+def test_502_while_a_long_body_is_on_its_way_closes(balance, backend):
+    """So much is left of it that reading it would cost more than a connection."""
 
     def script(link):
         link.until(b"\r\n\r\n")

@@ -224,3 +224,22 @@ def test_time_between_requests_does_not_cut_a_body(balance, backend):
     client.send(b"lf")
 
     assert client.response().status == 200
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", b"\r"])
+def test_empty_line_is_not_the_first_byte_of_a_request(balance, backend, behind):
+    """Some clients send CRLF behind a body (RFC 9112 2.2). A 408 for it would be read as the answer to
+    the next request, and a connection that only sent this has asked for nothing."""
+    running = balance(backend(answering(OK)), timeouts=replace(PATIENT, header_s=0.2, keepalive_s=1.0))
+    client, silent_one = running.connect(), running.connect()
+    silent_one.send(behind)
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi" + behind)
+    assert client.response().body == b"ok"
+    threading.Event().wait(0.5)  # longer than a head may take
+    client.send((b"\r\n" + GET).removeprefix(behind))
+    assert client.response().body == b"ok"
+    client.send(behind)
+
+    assert client.ending() == "fin"
+    silent_one.close()
+    assert [line["status"] for line in running.lines(2)] == [200, 200]
