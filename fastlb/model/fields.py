@@ -71,6 +71,26 @@ OWN_FIELDS = (
 )
 # The protocol of the tunnels that Upgrade may open without a flag.
 WEBSOCKET = "websocket"
+# What may stand in a head only, besides all those above (RFC 9110 6.5.1): a recipient that takes trailers
+# for fields of the head would learn too late how to read, whom to believe, or what was asked.
+HEAD_FIELDS = (
+    # Authentication.
+    *(
+        "Authorization",
+        "Cookie",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "Set-Cookie",
+        "WWW-Authenticate",
+    ),
+    # What modifies a request.
+    *("Cache-Control", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since"),
+    *("Pragma", "Range", "X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override"),
+    # What controls a response.
+    *("Age", "Date", "Expires", "Location", "Retry-After", "Vary", "Warning"),
+    # The format of the content.
+    *("Content-Encoding", "Content-Language", "Content-Location", "Content-Range", "Content-Type"),
+)
 ADDED_NAMES_MAX = 64
 ADDED_PROTOCOLS_MAX = 16
 PROTOCOL_MAX_BYTES = 32
@@ -153,6 +173,12 @@ class FieldConfig:
         return frozenset(
             name.encode() for name in (*_CLIENT_NAMES, *map(folded, self.dropped)) if name not in passed
         )
+
+    @property
+    def head_names(self) -> frozenset[bytes]:
+        """What is not passed on as a trailer, folded. Everything else is: digests, timings, gRPC's status."""
+        names = (*OWN_FIELDS, *CLIENT_FIELDS, *HEAD_FIELDS, *self.dropped)
+        return frozenset(folded(name).encode() for name in names)
 
     @property
     def protocols(self) -> frozenset[bytes]:

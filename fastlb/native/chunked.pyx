@@ -4,6 +4,7 @@ from libc.errno cimport EMSGSIZE
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memmove
 
+from fastlb.native.field_names cimport FIELD_OTHER, name_id, names_t
 from fastlb.native.types cimport half_t
 
 
@@ -36,7 +37,8 @@ cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t*
     Returns: bytes of data now at the front. `used` is how much of `text` was read; less than
     `len` only if the last chunk has ended or the framing is bad (half.chunk_state says which). A
     chunk that half.room_bytes has no room for is bad once its size was read, with EMSGSIZE.
-    Memory: none; the state is in `half`. RFC 9112 7.1. Trailers are checked and dropped.
+    Memory: none; the state is in `half`. RFC 9112 7.1. Trailers are checked; they stand at the end of
+    what was read, as many bytes as half.trailer_bytes has grown by.
     """
     cdef uint32_t at = 0, out = 0, piece
     cdef uint8_t c
@@ -114,7 +116,7 @@ cdef uint32_t chunks_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t*
 
 
 cdef void trailer_step(half_t* half, uint8_t c) noexcept nogil:
-    """One byte of the trailer section: checked like fields, then dropped (RFC 9112 7.1.2)."""
+    """One byte of the trailer section: checked like fields (RFC 9112 7.1.2)."""
     half.trailer_bytes += 1
     if half.trailer_bytes > TRAILER_MAX_BYTES:
         half.chunk_state = CHUNK_BAD
@@ -137,6 +139,24 @@ cdef void trailer_step(half_t* half, uint8_t c) noexcept nogil:
         half.chunk_state = CHUNK_TRAILER if c == LF else CHUNK_BAD
     elif half.chunk_state == CHUNK_END_LF:
         half.chunk_state = CHUNK_DONE if c == LF else CHUNK_BAD
+
+
+cdef uint32_t trailers_filter(uint8_t* text, uint32_t len, const names_t* head_names) noexcept nogil:
+    """Take out of a trailer section what must not be passed on. It is complete and checked, with the
+    empty line at its end. Returns how many bytes are left."""
+    cdef uint32_t at = 0, out = 0, line, colon
+    while at < len:
+        line = colon = at
+        while text[colon] != c':' and text[colon] != CR:
+            colon += 1
+        at = colon
+        while text[at] != LF:
+            at += 1
+        at += 1
+        if colon == line or name_id(head_names, text + line, colon - line, False) == FIELD_OTHER:
+            memmove(text + out, text + line, at - line)
+            out += at - line
+    return out
 
 
 cdef uint32_t chunk_head_write(uint8_t* into, uint32_t len) noexcept nogil:

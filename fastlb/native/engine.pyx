@@ -21,7 +21,7 @@ from fastlb.native.accounting cimport access_lines, ring_advance, ring_peek
 from fastlb.native.balancer cimport (
     Balancer, balancer_forget, balancer_grant, balancer_in_flight, balancer_peek,
 )
-from fastlb.native.field_names cimport names_fill
+from fastlb.native.field_names cimport names_fill, names_fill_head
 from fastlb.native.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, CLOCK_MONOTONIC, CLOCK_REALTIME, EFD_CLOEXEC, EFD_NONBLOCK,
     clock_ns, eventfd, htons, inet_pton, sockaddr_in, sockaddr_in6, sockaddr_un,
@@ -186,6 +186,7 @@ cdef class NativeEngine:
         s.line_bytes = config.limits.line_bytes
         s.fields = config.limits.fields
         names_fill(&s.names, config.fields)
+        names_fill_head(&s.head_names, config.fields)
         s.body_bytes = config.limits.body_bytes
         s.request_buffer_bytes = config.limits.request_buffer_bytes
         s.buffer_bytes = config.limits.buffer_bytes // self.worker_count
@@ -647,7 +648,8 @@ cdef class NativeEngine:
                 if exchange.client == NULL:
                     continue
                 exchanges += 1
-                buffers += exchange.replay != NULL
+                buffers += (exchange.replay != NULL) + (exchange.request.trailers != NULL) \
+                    + (exchange.response.trailers != NULL)
                 pipes += (exchange.request.pipe_r >= 0) + (exchange.response.pipe_r >= 0)
                 if exchange.flags & X_COUNTED:
                     slot = exchange.backend.slot

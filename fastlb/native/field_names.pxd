@@ -27,12 +27,16 @@ ctypedef enum field_id_t:
     FIELD_CONTENT_LENGTH
     FIELD_TRANSFER_ENCODING
     FIELD_CONNECTION
-    FIELD_HOP             # Keep-Alive, Proxy-Connection, TE, Trailer, HTTP2-Settings
+    FIELD_HOP             # Keep-Alive, Proxy-Connection, HTTP2-Settings
+    FIELD_TE
+    FIELD_TRAILER
     FIELD_UPGRADE
     FIELD_FORWARDED       # Forwarded and X-Forwarded-For, -Proto, -Host, -Port
     FIELD_CLIENT          # other ways of saying who a client is; for trusted proxies alone
     FIELD_EXPECT
     FIELD_MAX_FORWARDS
+    FIELD_DATE
+    FIELD_HEAD            # one that does not pass as a trailer
     FIELD_FOLDED          # a name that folds to one that is framed with, owned or dropped: to be dropped
     FIELD_AMBIGUOUS       # one that folds to Content-Length or Transfer-Encoding: to be refused
 
@@ -56,6 +60,7 @@ cdef struct names_t:
     protocol_t protocols[PROTOCOLS_MAX]
 
 cdef int names_fill(names_t* names, object config) except -1
+cdef int names_fill_head(names_t* names, object config) except -1
 
 
 cdef inline uint32_t name_bucket(const uint8_t* name, uint32_t len) noexcept nogil:

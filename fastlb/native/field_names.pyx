@@ -12,12 +12,13 @@ FIXED = (
     (b"connection", FIELD_CONNECTION),
     (b"keep-alive", FIELD_HOP),
     (b"proxy-connection", FIELD_HOP),
-    (b"te", FIELD_HOP),
-    (b"trailer", FIELD_HOP),
+    (b"te", FIELD_TE),
+    (b"trailer", FIELD_TRAILER),
     (b"http2-settings", FIELD_HOP),
     (b"upgrade", FIELD_UPGRADE),
     (b"expect", FIELD_EXPECT),
     (b"max-forwards", FIELD_MAX_FORWARDS),
+    (b"date", FIELD_DATE),
     (b"forwarded", FIELD_FORWARDED),
     (b"x-forwarded-for", FIELD_FORWARDED),
     (b"x-forwarded-proto", FIELD_FORWARDED),
@@ -36,6 +37,15 @@ cdef int names_fill(names_t* names, object config) except -1:
         name_add(names, text, FIELD_CLIENT)
     for text in config.protocols:
         protocol_add(names, text)
+    return 0
+
+
+cdef int names_fill_head(names_t* names, object config) except -1:
+    """Make a table of what does not pass as a trailer."""
+    memset(names, 0, sizeof(names_t))
+    names.drops_underscores = config.underscores is UnderscoreFields.DROP
+    for text in config.head_names:
+        name_add(names, text, FIELD_HEAD)
     return 0
 
 

@@ -45,6 +45,8 @@ cdef enum:
     HEAD_LENGTH_REWRITE = 1024  # Content-Length came repeated or as a list
     HEAD_SECURE = 2048        # the target is one of https or wss
     HEAD_EXPECTS = 4096       # the client may wait for an answer before it sends its body
+    HEAD_HAS_DATE = 8192
+    HEAD_TE_TRAILERS = 16384  # TE says that the sender takes trailers
 
 cdef struct field_t:
     uint32_t name_at
@@ -93,6 +95,7 @@ cdef int head_parse(head_t* head, const uint8_t* text, uint32_t len,
 cdef bint head_names_field(const head_t* head, const uint8_t* text, const field_t* field) noexcept nogil
 cdef int head_request_framing(const head_t* head) noexcept nogil
 cdef int head_response_framing(const head_t* head, bint to_head_request) noexcept nogil
+cdef bint head_passes_trailers(const head_t* head) noexcept nogil
 cdef bint head_keeps_alive(const head_t* head) noexcept nogil
 
 

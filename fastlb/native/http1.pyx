@@ -4,8 +4,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastlb.native.field_names cimport (
-    FIELD_AMBIGUOUS, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_HOST, FIELD_OTHER,
-    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, name_id, names_t, protocol_passes,
+    FIELD_AMBIGUOUS, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_EXPECT, FIELD_HOST,
+    FIELD_OTHER, FIELD_TE, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, name_id, names_t, protocol_passes,
 )
 from fastlb.native.types cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 
@@ -271,6 +271,10 @@ cdef int field_read(head_t* head, field_t* field, const uint8_t* text,
         upgrade_read(head, field, text, names)
     elif field.id == FIELD_EXPECT:
         head.flags |= HEAD_EXPECTS
+    elif field.id == FIELD_TE:
+        te_read(head, field, text)
+    elif field.id == FIELD_DATE:
+        head.flags |= HEAD_HAS_DATE
     elif field.id == FIELD_AMBIGUOUS:
         return bad(head)
     return HEAD_DONE
@@ -301,12 +305,22 @@ cdef int connection_read(head_t* head, const field_t* field, const uint8_t* text
             head.flags |= HEAD_KEEP_ALIVE
         elif item_len == 7 and scan_equal(text + item_at, "upgrade", 7):
             head.flags |= HEAD_CONN_UPGRADE
-        elif item_len:
+        elif item_len and not (item_len == 2 and scan_equal(text + item_at, "te", 2)):
             head.flags |= HEAD_CONN_NAMES
             head.connection_names += 1
             if head.connection_names > CONNECTION_NAMES_MAX:
                 return bad(head)
     return HEAD_DONE
+
+
+cdef void te_read(head_t* head, const field_t* field, const uint8_t* text) noexcept nogil:
+    """RFC 9110 10.1.4: of TE only `trailers` can be meant for the next hop, too."""
+    cdef uint32_t at = field.value_at, end = field.value_at + field.value_len
+    cdef uint32_t item_at = 0, item_len = 0
+    while at <= end:
+        at = list_item(text, at, end, &item_at, &item_len)
+        if item_len == 8 and scan_equal(text + item_at, "trailers", 8):
+            head.flags |= HEAD_TE_TRAILERS
 
 
 cdef int length_read(head_t* head, const field_t* field, const uint8_t* text) noexcept nogil:
@@ -567,6 +581,12 @@ cdef int head_response_framing(const head_t* head, bint to_head_request) noexcep
     if head.flags & HEAD_HAS_LENGTH:
         return FRAME_LENGTH if head.content_length else FRAME_NONE
     return FRAME_CLOSE
+
+
+cdef bint head_passes_trailers(const head_t* head) noexcept nogil:
+    """Only a chunked message has them. Connection may name them (RFC 9110 7.6.1), and its names are
+    forgotten when they come, so then none pass."""
+    return head.flags & (HEAD_CHUNKED | HEAD_CONN_NAMES) == HEAD_CHUNKED
 
 
 cdef bint head_keeps_alive(const head_t* head) noexcept nogil:

@@ -22,8 +22,8 @@ from fastlb.native.exchange cimport (
 )
 from fastlb.native.http1 cimport (
     HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_EXPECTS, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE, METHOD_GET,
-    METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, METHOD_TRACE, head_keeps_alive, head_request_framing,
-    head_response_framing, head_t,
+    METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, METHOD_TRACE, head_keeps_alive, head_passes_trailers,
+    head_request_framing, head_response_framing, head_t,
 )
 from fastlb.native.http_head cimport (
     HEAD_EOF, HEAD_LOST, head_consume, head_receive, head_scheme_fits, received_t, reply_write,
@@ -32,7 +32,8 @@ from fastlb.native.http_head cimport (
 from fastlb.native.linux cimport EPOLLERR, EPOLLHUP, SHUT_WR, iovec, shutdown
 from fastlb.native.max_forwards cimport max_forwards_answer, max_forwards_read
 from fastlb.native.relay cimport (
-    relay_blocked, relay_decode, relay_open, relay_pending, relay_progress, relay_pump, relay_send,
+    last_chunk_bytes, relay_blocked, relay_decode, relay_open, relay_pending, relay_progress, relay_pump,
+    relay_send,
 )
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
@@ -77,6 +78,7 @@ cdef void http_begin(worker_t* worker, connection_t* conn, received_t* found) no
     exchange.record.bytes_in = head.bytes
     framing = head_request_framing(head)
     relay_open(&exchange.request, conn, NULL, framing, head.content_length, framing == FRAME_CHUNKED)
+    exchange.request.trailing = head_passes_trailers(head)
     if not head_scheme_fits(head, found.text, conn):
         http_reply(worker, exchange, 421, c'P', c'R')
         return
@@ -142,7 +144,7 @@ cdef void request_await(worker_t* worker, exchange_t* exchange) noexcept nogil:
         if n < 0:
             http_abort(worker, exchange, c'C', c'R')
             return
-        out = relay_decode(half, into, <uint32_t> n, &used)
+        out = relay_decode(worker, half, into, <uint32_t> n, &used)
         exchange.replay.end += out
         if not buffer_append(worker, &client.inbox, into + used, <uint32_t> n - used):
             out_of_memory(worker, exchange)
@@ -206,7 +208,7 @@ cdef void answer_here(worker_t* worker, exchange_t* exchange, received_t* found)
     cdef uint32_t len
     if worker.draining or not rest_is_short(exchange):
         exchange.flags &= ~X_KEEP_CLIENT
-    len = max_forwards_answer(worker.frame, found.head, found.text, exchange.flags & X_KEEP_CLIENT != 0,
+    len = max_forwards_answer(worker, found.head, found.text, exchange.flags & X_KEEP_CLIENT != 0,
                               exchange.flags & X_HTTP10 != 0)
     if head_consume(worker, exchange.client, found, found.head.bytes):
         answer_send(worker, exchange, 200, c'L', c'-', len)
@@ -233,15 +235,19 @@ cdef int request_write(worker_t* worker, exchange_t* exchange, received_t* found
             return 503
     exchange.replay.end = request_head_write(worker, buffer_bytes(exchange.replay), found.head,
                                              found.text, exchange)
-    body = relay_decode(half, text, behind, &used)
+    body = relay_decode(worker, half, text, behind, &used)
     if half.chunk_state == CHUNK_BAD:
-        return 413 if half.error_errno == EMSGSIZE else 400
+        return 413 if half.error_errno == EMSGSIZE else 503 if half.error_errno == ENOMEM else 400
     if body and half.rechunk:
         buffer_append(worker, &exchange.replay, chunk_head, chunk_head_write(chunk_head, body))
     buffer_append(worker, &exchange.replay, text, body)
     if half.rechunk and (body or half.source_done):
         buffer_append(worker, &exchange.replay, <uint8_t*> ends + (0 if body else 2),
-                      (2 if body else 0) + (5 if half.source_done else 0))
+                      (2 if body else 0) + (last_chunk_bytes(half) if half.source_done else 0))
+    if half.source_done and half.trailers != NULL:
+        buffer_append(worker, &exchange.replay, buffer_bytes(half.trailers) + half.trailers.start,
+                      buffer_length(half.trailers))
+        buffer_drop(worker, &half.trailers)
     half.keep = &exchange.replay
     return 0 if head_consume(worker, client, found, head_bytes + used) else 503
 
@@ -570,7 +576,7 @@ cdef bint interim_pass(worker_t* worker, exchange_t* exchange, received_t* found
     exchange.flags |= X_CONTINUED                    # the backend has the request, whoever hears of it
     if not exchange.flags & X_HTTP10:
         piece.iov_base = worker.frame
-        piece.iov_len = response_head_write(worker.frame, found.head, found.text, False, True, False, False)
+        piece.iov_len = response_head_write(worker, found.head, found.text, False, True, False)
         exchange.record.bytes_out += piece.iov_len
         if connection_send(worker, exchange.client, &piece, 1, False) == STEP_FAILED:
             http_abort(worker, exchange, c'R' if exchange.client.error == ENOMEM else c'C', c'H')
@@ -626,9 +632,13 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
     cdef uint8_t* text = found.text + head_bytes
     cdef step_t step
     relay_open(half, upstream, exchange.client, framing, head.content_length, unknown_end and not to_http10)
-    body = relay_decode(half, text, behind, &used)
+    half.trailing = half.rechunk and head_passes_trailers(head)
+    body = relay_decode(worker, half, text, behind, &used)
     if half.chunk_state == CHUNK_BAD:                # known before anything is sent
-        response_invalid(worker, exchange)
+        if half.error_errno == ENOMEM:
+            out_of_memory(worker, exchange)
+        else:
+            response_invalid(worker, exchange)
         return
     if not rest_is_short(exchange) or worker.draining or (to_http10 and unknown_end):
         exchange.flags &= ~X_KEEP_CLIENT
@@ -642,8 +652,8 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
     timer_cancel(worker, upstream)
     exchange.request.keep = NULL
     buffer_drop(worker, &exchange.replay)
-    len = response_head_write(worker.frame, head, found.text, unknown_end and not to_http10,
-                              exchange.flags & X_KEEP_CLIENT != 0, to_http10, False)
+    len = response_head_write(worker, head, found.text, unknown_end and not to_http10,
+                              exchange.flags & X_KEEP_CLIENT != 0, to_http10)
     exchange.record.bytes_out += len
     half.closes = not exchange.flags & X_KEEP_CLIENT
     step = relay_send(worker, half, text, body, worker.frame, len)
@@ -740,7 +750,7 @@ cdef void tunnel_start(worker_t* worker, exchange_t* exchange, received_t* found
     timer_cancel(worker, exchange.upstream)
     buffer_drop(worker, &exchange.replay)
     piece.iov_base = worker.frame
-    piece.iov_len = response_head_write(worker.frame, found.head, found.text, False, True, False, True)
+    piece.iov_len = response_head_write(worker, found.head, found.text, False, True, False)
     exchange.record.bytes_out += piece.iov_len
     relay_open(&exchange.request, exchange.client, exchange.upstream, FRAME_RAW, 0, False)
     relay_open(&exchange.response, exchange.upstream, exchange.client, FRAME_RAW, 0, False)
@@ -864,7 +874,7 @@ cdef void rest_drop(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef uint32_t used = 0
     cdef ssize_t n
     if client.inbox != NULL and not half.source_done:
-        relay_decode(half, buffer_bytes(client.inbox) + client.inbox.start, buffer_length(client.inbox),
+        relay_decode(worker, half, buffer_bytes(client.inbox) + client.inbox.start, buffer_length(client.inbox),
                      &used)
         client.inbox.start += used
         if buffer_length(client.inbox) == 0:
@@ -876,7 +886,7 @@ cdef void rest_drop(worker_t* worker, exchange_t* exchange) noexcept nogil:
         if n <= 0:
             over(worker, exchange, False)
             return
-        relay_decode(half, worker.scratch, <uint32_t> n, &used)
+        relay_decode(worker, half, worker.scratch, <uint32_t> n, &used)
         if half.source_done and not buffer_append(worker, &client.inbox, worker.scratch + used,
                                                   <uint32_t> n - used):
             exchange.flags &= ~X_KEEP_CLIENT         # the next request is lost
@@ -911,7 +921,7 @@ cdef void http_reply(worker_t* worker, exchange_t* exchange, uint32_t status, ch
         exchange.flags &= ~X_KEEP_CLIENT
     keep = exchange.flags & X_KEEP_CLIENT != 0
     answer_send(worker, exchange, status, who, phase,
-                reply_write(worker.frame, status, keep, exchange.flags & X_HTTP10 != 0,
+                reply_write(worker, status, keep, exchange.flags & X_HTTP10 != 0,
                             exchange.flags & X_HEAD != 0, flag_read(worker.retry_after_s)))
 
 

@@ -28,7 +28,7 @@ cdef bint head_scheme_fits(const head_t* head, const uint8_t* text, const connec
 cdef uint32_t request_head_size(const head_t* head) noexcept nogil
 cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* head,
                                  const uint8_t* text, exchange_t* exchange) noexcept nogil
-cdef uint32_t response_head_write(uint8_t* into, const head_t* head, const uint8_t* text,
-                                  bint rechunk, bint keep, bint to_http10, bint upgrade) noexcept nogil
-cdef uint32_t reply_write(uint8_t* into, uint32_t status, bint keep, bint to_http10, bint to_head,
+cdef uint32_t response_head_write(worker_t* worker, const head_t* head, const uint8_t* text,
+                                  bint rechunk, bint keep, bint to_http10) noexcept nogil
+cdef uint32_t reply_write(worker_t* worker, uint32_t status, bint keep, bint to_http10, bint to_head,
                           uint32_t retry_after_s) noexcept nogil

@@ -10,14 +10,16 @@ from fastlb.native.buffer cimport (
 )
 from fastlb.native.connection cimport connection_forget_head, connection_receive
 from fastlb.native.field_names cimport (
-    FIELD_CLIENT, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_FOLDED, FIELD_FORWARDED, FIELD_HOP,
-    FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, names_t, protocol_passes,
+    FIELD_CLIENT, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_FOLDED, FIELD_FORWARDED,
+    FIELD_HOP, FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_TE, FIELD_TRAILER, FIELD_TRANSFER_ENCODING,
+    FIELD_UPGRADE, names_t, protocol_passes,
 )
 from fastlb.native.http1 cimport (
-    HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_DONE, HEAD_HAS_UPGRADE, HEAD_LENGTH_REWRITE,
-    HEAD_MORE, HEAD_SECURE, METHOD_OPTIONS, METHOD_TRACE, field_t, head_limits_t, head_names_field,
-    head_parse, head_start, head_t, list_item,
+    HEAD_ABSOLUTE, HEAD_CHUNKED, HEAD_CONN_NAMES, HEAD_DONE, HEAD_HAS_DATE, HEAD_HAS_UPGRADE,
+    HEAD_LENGTH_REWRITE, HEAD_MORE, HEAD_SECURE, HEAD_TE_TRAILERS, METHOD_OPTIONS, METHOD_TRACE, field_t,
+    head_limits_t, head_names_field, head_parse, head_passes_trailers, head_start, head_t, list_item,
 )
+from fastlb.native.http_date cimport DATE_FIELD_BYTES, date_field
 from fastlb.native.linux cimport MSG_PEEK, call_recv
 from fastlb.native.max_forwards cimport max_forwards_left
 from fastlb.native.types cimport (
@@ -203,11 +205,13 @@ cdef void put_number(pen_t* pen, uint64_t value) noexcept nogil:
 
 
 cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field_t* field,
-                            bint trusted, bint* length_seen) noexcept nogil:
+                            bint trusted, bint trailers, bint* length_seen) noexcept nogil:
     """True for what must not be passed on as it is."""
     if field.id == FIELD_CONNECTION or field.id == FIELD_HOP or field.id == FIELD_UPGRADE \
-            or field.id == FIELD_TRANSFER_ENCODING or field.id == FIELD_FOLDED:
+            or field.id == FIELD_TRANSFER_ENCODING or field.id == FIELD_FOLDED or field.id == FIELD_TE:
         return True
+    if field.id == FIELD_TRAILER:
+        return not trailers
     if field.id == FIELD_CONTENT_LENGTH:
         if head.flags & HEAD_CHUNKED or length_seen[0]:
             return True
@@ -215,7 +219,7 @@ cdef inline bint is_dropped(const head_t* head, const uint8_t* text, const field
             return True                              # RFC 9110 8.6: they have none
         length_seen[0] = True
         return False
-    if field.id == FIELD_HOST:
+    if field.id == FIELD_HOST or (field.id == FIELD_DATE and head.is_response):
         return False
     if field.id == FIELD_FORWARDED and not head.is_response:
         return not trusted or forwarded_kind(text, field) & (FORWARDED_OTHER | FORWARDED_FOR)
@@ -232,15 +236,16 @@ cdef inline bint is_rewritten(const head_t* head, const field_t* field) noexcept
     return field.id == FIELD_HOST and head.flags & HEAD_ABSOLUTE != 0
 
 
-cdef void put_fields(pen_t* pen, const head_t* head, const uint8_t* text, bint trusted) noexcept nogil:
+cdef void put_fields(pen_t* pen, const head_t* head, const uint8_t* text, bint trusted,
+                     bint trailers) noexcept nogil:
     """The sender's fields, in order and case. Neighbours that stand as they should are copied
-    together. `trusted`: what they say about the client is kept."""
+    together. `trusted`: what they say about the client is kept. `trailers`: some may follow."""
     cdef uint32_t i, run_at = 0, run_end = 0
     cdef const field_t* field
     cdef bint length_seen = False
     for i in range(head.field_count):
         field = &head.fields[i]
-        if is_dropped(head, text, field, trusted, &length_seen):
+        if is_dropped(head, text, field, trusted, trailers, &length_seen):
             continue
         if field.plain and not is_rewritten(head, field):
             if run_end != field.name_at:
@@ -326,11 +331,11 @@ cdef uint32_t put_forwarded_for(pen_t* pen, const head_t* head, const uint8_t* t
 
 cdef void put_protocols(pen_t* pen, const head_t* head, const uint8_t* text,
                         const names_t* names) noexcept nogil:
-    """Connection: Upgrade, and of the protocols that a request names those that it may ask for."""
+    """Of the protocols that a request names those that it may ask for."""
     cdef uint32_t i, at, end, item_at = 0, item_len = 0
     cdef const field_t* field
     cdef bint begun = False
-    put_text(pen, "Connection: Upgrade\r\nUpgrade: ")
+    put_text(pen, "Upgrade: ")
     for i in range(head.field_count):
         field = &head.fields[i]
         if field.id != FIELD_UPGRADE:
@@ -382,7 +387,7 @@ cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* 
         put_text(&pen, "Host: ")
         put(&pen, text + head.host_at, head.host_len)
         put_text(&pen, "\r\n")
-    put_fields(&pen, head, text, exchange.client.flags & CONN_TRUSTED != 0)
+    put_fields(&pen, head, text, exchange.client.flags & CONN_TRUSTED != 0, head_passes_trailers(head))
     if head.flags & HEAD_CHUNKED:
         put_text(&pen, "Transfer-Encoding: chunked\r\n")
     put_forwarded(&pen, head, text, exchange.client)
@@ -390,27 +395,36 @@ cdef uint32_t request_head_write(worker_t* worker, uint8_t* into, const head_t* 
         put(&pen, worker.settings.via10, worker.settings.via_len)
     else:
         put(&pen, worker.settings.via11, worker.settings.via_len)
+    if head.flags & HEAD_TE_TRAILERS and head.version == 11:
+        put_text(&pen, "TE: trailers\r\n")
+        put_text(&pen, "Connection: TE" if not exchange.flags & X_UPGRADE else "Connection: TE, Upgrade")
+        put_text(&pen, "\r\n")
+    elif exchange.flags & X_UPGRADE:
+        put_text(&pen, "Connection: Upgrade\r\n")
     if exchange.flags & X_UPGRADE:
         put_protocols(&pen, head, text, &worker.settings.names)
     put_text(&pen, "\r\n")
     return pen.at
 
 
-cdef uint32_t response_head_write(uint8_t* into, const head_t* head, const uint8_t* text,
-                                  bint rechunk, bint keep, bint to_http10, bint upgrade) noexcept nogil:
-    """The response head as the client gets it. Returns its length, at most head.bytes + 128."""
+cdef uint32_t response_head_write(worker_t* worker, const head_t* head, const uint8_t* text,
+                                  bint rechunk, bint keep, bint to_http10) noexcept nogil:
+    """The response head as the client gets it, into worker.frame. Returns its length, at most that of the
+    head and of its fields' number, and 192."""
     cdef pen_t pen
-    pen.into = into
+    pen.into = worker.frame
     pen.at = 0
     put_text(&pen, "HTTP/1.1 ")
     put_number(&pen, head.status)
     put_text(&pen, " ")
     put(&pen, text + head.reason_at, head.reason_len)
     put_text(&pen, "\r\n")
-    put_fields(&pen, head, text, False)
+    put_fields(&pen, head, text, False, rechunk and head_passes_trailers(head))
+    if head.status >= 200 and not head.flags & HEAD_HAS_DATE:
+        put(&pen, date_field(worker), DATE_FIELD_BYTES)
     if rechunk:
         put_text(&pen, "Transfer-Encoding: chunked\r\n")
-    if upgrade or head.status >= 200:
+    if head.status >= 200 or head.status == 101:
         put_connection(&pen, head, text, keep, to_http10)
     put_text(&pen, "\r\n")
     return pen.at
@@ -456,18 +470,20 @@ cdef const char* reason_of(uint32_t status) noexcept nogil:
     return "HTTP Version Not Supported"
 
 
-cdef uint32_t reply_write(uint8_t* into, uint32_t status, bint keep, bint to_http10, bint to_head,
+cdef uint32_t reply_write(worker_t* worker, uint32_t status, bint keep, bint to_http10, bint to_head,
                           uint32_t retry_after_s) noexcept nogil:
-    """An answer of our own, with a body of one line. Returns its length."""
+    """An answer of our own, with a body of one line, into worker.frame. Returns its length."""
     cdef pen_t pen
     cdef const char* reason = reason_of(status)
-    pen.into = into
+    pen.into = worker.frame
     pen.at = 0
     put_text(&pen, "HTTP/1.1 ")
     put_number(&pen, status)
     put_text(&pen, " ")
     put_text(&pen, reason)
-    put_text(&pen, "\r\nContent-Type: text/plain\r\nContent-Length: ")
+    put_text(&pen, "\r\n")
+    put(&pen, date_field(worker), DATE_FIELD_BYTES)
+    put_text(&pen, "Content-Type: text/plain\r\nContent-Length: ")
     put_number(&pen, strlen(reason) + 5)
     if status == 503:
         put_text(&pen, "\r\nRetry-After: ")

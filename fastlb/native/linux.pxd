@@ -230,6 +230,7 @@ cdef extern from "<time.h>" nogil:
         int tm_hour
         int tm_min
         int tm_sec
+        int tm_wday
     enum:
         CLOCK_MONOTONIC
         CLOCK_REALTIME

@@ -6,6 +6,7 @@ A value that is no number, or a second one, is nobody's to judge: it is passed o
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from fastlb.native.http1 cimport field_t, head_t
+from fastlb.native.types cimport worker_t
 
 cdef enum:
     FORWARDS_NONE = -1
@@ -13,5 +14,5 @@ cdef enum:
 
 cdef int64_t max_forwards_read(head_t* head, const uint8_t* text) noexcept nogil
 cdef uint32_t max_forwards_left(const uint8_t* text, const field_t* field) noexcept nogil
-cdef uint32_t max_forwards_answer(uint8_t* into, const head_t* head, const uint8_t* text, bint keep,
+cdef uint32_t max_forwards_answer(worker_t* worker, const head_t* head, const uint8_t* text, bint keep,
                                   bint to_http10) noexcept nogil

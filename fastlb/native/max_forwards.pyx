@@ -5,6 +5,8 @@ from libc.string cimport memcpy, strlen
 
 from fastlb.native.field_names cimport FIELD_MAX_FORWARDS, FIELD_OTHER
 from fastlb.native.http1 cimport METHOD_TRACE, field_t, head_t
+from fastlb.native.http_date cimport DATE_FIELD_BYTES, date_field
+from fastlb.native.types cimport worker_t
 
 
 cdef extern from "scan.h" nogil:
@@ -59,14 +61,16 @@ cdef inline uint32_t put_text(uint8_t* into, uint32_t at, const char* text) noex
     return put(into, at, text, <uint32_t> strlen(text))
 
 
-cdef uint32_t max_forwards_answer(uint8_t* into, const head_t* head, const uint8_t* text, bint keep,
+cdef uint32_t max_forwards_answer(worker_t* worker, const head_t* head, const uint8_t* text, bint keep,
                                   bint to_http10) noexcept nogil:
-    """The whole answer, at most 256 bytes longer than the request head. Returns its length.
+    """The whole answer, into worker.frame. Returns its length, at most 256 bytes more than the request head.
 
     TRACE gets the head back, without what is a secret of the client (RFC 9110 9.3.8).
     """
     cdef bint trace = head.method == METHOD_TRACE
+    cdef uint8_t* into = worker.frame
     cdef uint32_t at = put_text(into, 0, "HTTP/1.1 200 OK\r\n")
+    at = put(into, at, date_field(worker), DATE_FIELD_BYTES)
     if trace:
         at = put_text(into, at, "Content-Type: message/http\r\n")
     at = put_text(into, at, "Content-Length: ")

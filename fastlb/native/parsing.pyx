@@ -190,28 +190,32 @@ cdef class ChunkDecoder:
     """Takes the coding off a body that arrives in any pieces; the pure engine's has the same face.
 
     `max_bytes`: of all chunks together. `of_response`: space behind a size is accepted. `done`: the end
-    of the trailer section was read. `rest`: what came behind it.
+    of the trailer section was read. `trailers`: its lines, then. `rest`: what came behind it.
     """
 
     cdef half_t half
     cdef readonly bint done
+    cdef readonly bytes trailers
     cdef readonly bytes rest
+    cdef bytes section
 
     def __init__(self, uint64_t max_bytes=2**64 - 1, bint of_response=False):
         memset(&self.half, 0, sizeof(half_t))
         self.half.padded = of_response
         self.half.chunk_state = CHUNK_SIZE
         self.half.room_bytes = max_bytes
-        self.rest = b""
+        self.trailers = self.rest = self.section = b""
 
     def feed(self, bytes data):
         """The body bytes in `data`. Raises: Refused (400, 413), with the bytes up to what is wrong."""
         cdef bytearray text = bytearray(data)
-        cdef uint32_t used = 0, count
+        cdef uint32_t used = 0, count, seen_bytes = self.half.trailer_bytes
         count = chunks_decode(&self.half, <uint8_t*> PyByteArray_AS_STRING(text), <uint32_t> len(text), &used)
         if self.half.chunk_state == CHUNK_BAD:
             raise Refused(413 if self.half.error_errno == EMSGSIZE else 400, "chunk framing", used)
+        self.section += text[used - (self.half.trailer_bytes - seen_bytes):used]
         if self.half.chunk_state == CHUNK_DONE:
             self.done = True
+            self.trailers = self.section[:-2]        # without the empty line
             self.rest = data[used:]
         return bytes(text[:count])

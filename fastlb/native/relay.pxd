@@ -16,6 +16,11 @@ cdef inline bint relay_pending(const half_t* half) noexcept nogil:
     return not half.source_done or half.piped_bytes != 0 or half.target.outbox != NULL
 
 
+cdef inline uint32_t last_chunk_bytes(const half_t* half) noexcept nogil:
+    """Of `0`, CRLF and the empty line, which is that of the trailers if there are any."""
+    return 5 if half.trailers == NULL else 3
+
+
 cdef inline bint relay_blocked(const half_t* half) noexcept nogil:
     """True if the target's kernel has refused bytes, or would: its peer does not read."""
     return half.starved or half.piped_bytes != 0 or half.target.outbox != NULL
@@ -39,4 +44,5 @@ cdef void relay_close(worker_t* worker, half_t* half) noexcept nogil
 cdef step_t relay_pump(worker_t* worker, half_t* half) noexcept nogil
 cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
                        uint8_t* before, uint32_t before_len) noexcept nogil
-cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil
+cdef uint32_t relay_decode(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
+                           uint32_t* used) noexcept nogil

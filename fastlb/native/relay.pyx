@@ -12,7 +12,8 @@ from fastlb.native.connection cimport (
     connection_writable,
 )
 from fastlb.native.chunked cimport (
-    CHUNK_BAD, CHUNK_DONE, CHUNK_HEAD_BYTES, CHUNK_SIZE, chunk_head_write, chunks_decode,
+    CHUNK_BAD, CHUNK_DONE, CHUNK_END_LF, CHUNK_HEAD_BYTES, CHUNK_SIZE, chunk_head_write, chunks_decode,
+    trailers_filter,
 )
 from fastlb.native.linux cimport (
     F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, close, fcntl, iovec,
@@ -60,6 +61,7 @@ cdef void relay_close(worker_t* worker, half_t* half) noexcept nogil:
     bytes."""
     if half.pipe_r >= 0:
         pipe_give(worker, half)
+    buffer_drop(worker, &half.trailers)
 
 
 cdef inline step_t failed(half_t* half, int side, int error) noexcept nogil:
@@ -131,7 +133,7 @@ cdef step_t inbox_take(worker_t* worker, half_t* half, bint short) noexcept nogi
     cdef step_t step
     if short:
         len = min(len, <uint32_t> SHORT_READ_BYTES)
-    out = relay_decode(half, text, len, &used)
+    out = relay_decode(worker, half, text, len, &used)
     if half.chunk_state == CHUNK_BAD:
         return message_bad(worker, half, text, out)
     step = relay_send(worker, half, text, out, NULL, 0)
@@ -175,7 +177,7 @@ cdef step_t source_ended(worker_t* worker, half_t* half) noexcept nogil:
 cdef step_t copied(worker_t* worker, half_t* half, uint8_t* text, uint32_t len) noexcept nogil:
     """Send on what was received. What stands behind the end of the message goes to the source's inbox."""
     cdef uint32_t used = 0
-    cdef uint32_t out = relay_decode(half, text, len, &used)
+    cdef uint32_t out = relay_decode(worker, half, text, len, &used)
     if half.chunk_state == CHUNK_BAD:
         return message_bad(worker, half, text, out)
     if used < len and not buffer_append(worker, &half.source.inbox, text + used, len - used):
@@ -190,10 +192,11 @@ cdef step_t message_bad(worker_t* worker, half_t* half, uint8_t* text, uint32_t 
     return failed(half, SIDE_MESSAGE, error)
 
 
-cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* used) noexcept nogil:
+cdef uint32_t relay_decode(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
+                           uint32_t* used) noexcept nogil:
     """Take the message's own bytes to the front of `text`. Returns how many; sets source_done, or
-    CHUNK_BAD as chunks_decode() does."""
-    cdef uint32_t out = len
+    CHUNK_BAD as chunks_decode() does, and with ENOMEM if there is no memory for trailers."""
+    cdef uint32_t out = len, seen_bytes
     used[0] = len
     if half.framing == FRAME_LENGTH:
         if half.remaining_bytes < len:
@@ -202,19 +205,36 @@ cdef uint32_t relay_decode(half_t* half, uint8_t* text, uint32_t len, uint32_t* 
         half.remaining_bytes -= out
         half.source_done = half.remaining_bytes == 0
     elif half.framing == FRAME_CHUNKED:
+        seen_bytes = half.trailer_bytes
         out = chunks_decode(half, text, len, used)
         half.source_done = half.chunk_state == CHUNK_DONE
+        if half.trailer_bytes != seen_bytes and half.trailing:
+            trailers_hold(worker, half, text + used[0], half.trailer_bytes - seen_bytes)
     elif half.framing == FRAME_NONE:
         used[0] = out = 0
     half.taken_bytes += used[0]
     return out
 
 
+cdef void trailers_hold(worker_t* worker, half_t* half, const uint8_t* behind, uint32_t len) noexcept nogil:
+    """Keep the `len` bytes of the trailer section before `behind`. Nothing of it is sent before its end
+    has come and all of it was checked; then what must not pass is taken out."""
+    if half.chunk_state == CHUNK_BAD or (half.chunk_state >= CHUNK_END_LF and half.trailer_bytes <= 2):
+        return                                   # or the section is empty, as nearly all are
+    if not buffer_append(worker, &half.trailers, behind - len, len):
+        half.chunk_state = CHUNK_BAD
+        half.error_errno = ENOMEM
+    elif half.source_done:
+        half.trailers.end = half.trailers.start + trailers_filter(
+            buffer_bytes(half.trailers) + half.trailers.start, buffer_length(half.trailers),
+            &worker.settings.head_names)
+
+
 cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t len,
                        uint8_t* before, uint32_t before_len) noexcept nogil:
     """Frame and send, behind the `before_len` bytes at `before` (a head); the last chunk goes out with
     the data before it."""
-    cdef iovec pieces[4]
+    cdef iovec pieces[5]
     cdef uint8_t chunk_head[CHUNK_HEAD_BYTES]
     cdef const char* ends = "\r\n0\r\n\r\n"
     cdef uint32_t count = 0, i
@@ -234,12 +254,18 @@ cdef step_t relay_send(worker_t* worker, half_t* half, uint8_t* text, uint32_t l
     if half.rechunk and (len or half.source_done):
         # CRLF behind the data, or the last chunk, or both.
         pieces[count].iov_base = <void*> (ends if len else ends + 2)
-        pieces[count].iov_len = (2 if len else 0) + (5 if half.source_done else 0)
+        pieces[count].iov_len = (2 if len else 0) + (last_chunk_bytes(half) if half.source_done else 0)
+        count += 1
+    if half.source_done and half.trailers != NULL:
+        pieces[count].iov_base = buffer_bytes(half.trailers) + half.trailers.start
+        pieces[count].iov_len = buffer_length(half.trailers)
         count += 1
     for i in range(1 if before_len else 0, count):
         half.moved_bytes += pieces[i].iov_len
     keep_copy(worker, half, pieces, count)
     step = connection_send(worker, half.target, pieces, count, fin_follows(half))
+    if half.source_done:
+        buffer_drop(worker, &half.trailers)
     if step == STEP_FAILED:
         return failed(half, SIDE_TARGET, half.target.error)
     return step

@@ -313,6 +313,7 @@ cdef struct half_t:
     uint64_t taken_bytes         # read from the source for this message, framing included
     uint64_t moved_bytes         # handed to the target, framing included
     uint64_t seen_bytes          # see relay_progress()
+    buffer_t* trailers           # of the message, until their end has come and they are sent; or NULL
     buffer_t** keep              # a copy of all that is sent goes there, for a retry; or NULL
     uint32_t piped_bytes
     uint32_t pipe_bytes          # that the pipe can hold
@@ -327,6 +328,7 @@ cdef struct half_t:
     uint8_t error_side
     uint8_t padded               # space behind a chunk size is accepted: some servers write it
     uint8_t rechunk              # frame what goes out as chunks
+    uint8_t trailing             # and pass trailers on
     uint8_t closes               # its end is a FIN to the target
     uint8_t source_done          # the whole message was read
     uint8_t shut                 # FIN went to the target
@@ -452,6 +454,7 @@ cdef struct settings_t:
     uint32_t line_bytes
     uint32_t fields
     names_t names                # of fields that mean something
+    names_t head_names           # of fields that do not pass as trailers
     uint64_t body_bytes          # of a request; 0 = no limit
     uint32_t request_buffer_bytes    # of its body, awaited before a pick; 0 = none
     uint64_t buffer_bytes        # of one worker; 0 = no limit
@@ -528,3 +531,5 @@ cdef struct worker_t:
     uint32_t* log_armed          # SHARED: the control plane sleeps and wants to be woken
     int log_fd                   # its eventfd
     uint64_t event_wake_ns       # when it was last woken for an event
+    char date[40]                # see http_date.pyx
+    uint64_t date_until_ns       # CLOCK_MONOTONIC; from then on it is another

@@ -13,7 +13,6 @@ from fastlb.model.limits import CHUNK_LINE_MAX_BYTES, CHUNK_SIZE_MAX_DIGITS, TRA
 from fastlb.pure.refused import Refused
 from fastlb.pure.syntax import REQUEST_FIELD
 
-LAST_CHUNK = b"0\r\n\r\n"
 NO_LIMIT = 2**64 - 1
 
 _DIGITS = rb"[0-9A-Fa-f]{1,%d}" % CHUNK_SIZE_MAX_DIGITS
@@ -33,11 +32,16 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
+def last_chunk(trailers: bytes = b"") -> bytes:
+    """The end of a body, with `trailers`, which are whole lines."""
+    return b"0\r\n%b\r\n" % trailers
+
+
 class ChunkDecoder:
     """Takes the coding off a body that arrives in any pieces.
 
     `max_bytes`: of all chunks together. `of_response`: space behind a size is accepted. `done`: the end
-    of the trailer section was read. `rest`: what came behind it.
+    of the trailer section was read. `trailers`: its lines. `rest`: what came behind it.
     """
 
     __slots__ = (
@@ -50,6 +54,7 @@ class ChunkDecoder:
         "_trailer_bytes",
         "done",
         "rest",
+        "trailers",
     )
 
     def __init__(self, max_bytes: int = NO_LIMIT, of_response: bool = False) -> None:
@@ -62,6 +67,7 @@ class ChunkDecoder:
         self._trailer_bytes = 0  # of complete lines
         self.done = False
         self.rest = b""
+        self.trailers = b""
 
     def feed(self, data: bytes) -> bytes:
         """The body bytes in `data`.
@@ -154,4 +160,5 @@ class ChunkDecoder:
             valid = REQUEST_FIELD.line.fullmatch(line) is not None
             if valid:
                 self._trailer_bytes += len(line)
+                self.trailers += line
         return valid

@@ -27,8 +27,10 @@ FORWARDED_KEPT = frozenset({FORWARDED_PROTO, b"x-forwarded-host", b"x-forwarded-
 FORWARDED = FORWARDED_KEPT | {FORWARDED_FOR, b"forwarded"}
 _DROPPED = HOP_BY_HOP | {b"forwarded", FORWARDED_FOR}
 _FOLDED = _DROPPED | FORWARDED_KEPT | {b"content-length", b"max-forwards"}
+TRAILER = frozenset({b"trailer"})
 # Connection may name them, and they stay: a message without them would be another one.
 KEPT_ALWAYS = frozenset({b"host", b"content-length"})
+KEPT_OF_RESPONSES = KEPT_ALWAYS | {b"date"}
 
 
 class FieldNames:
@@ -37,6 +39,7 @@ class FieldNames:
     def __init__(self, config: FieldConfig) -> None:
         self._protocols = config.protocols
         self._client = config.client_names
+        self._head = config.head_names
         self._drops_underscores = config.underscores is UnderscoreFields.DROP
         self._dropped = _DROPPED | FORWARDED_KEPT | self._client
         # A client behind a proxy that passes Connection on could hide itself.
@@ -46,6 +49,14 @@ class FieldNames:
         """The names that do not pass. `trusted`: a proxy that is believed; `named`: by Connection."""
         dropped = _DROPPED if trusted else self._dropped
         return dropped | (named - self._kept) if named else dropped
+
+    def trailers(self, lines: bytes) -> bytes:
+        """Of the lines of a trailer section those that pass, in either direction."""
+        return b"".join(line for line in lines.splitlines(keepends=True) if self._trails(line))
+
+    def _trails(self, line: bytes) -> bool:
+        name = line.partition(b":")[0].lower()
+        return name.replace(b"_", b"-") not in self._head and not (self._drops_underscores and b"_" in name)
 
     def folds(self, name: bytes) -> bool:
         """True for a name with `_` in it that does not pass, whoever sent it."""

@@ -168,7 +168,7 @@ class _Meaning:
                 self.keep_alive = True
             elif item == b"upgrade":
                 self.upgrade = True
-            elif item:
+            elif item and item != b"te":  # which is dropped anyway
                 self.names.add(item)
                 self.named += 1
                 if self.named > _CONNECTION_NAMES_MAX:
@@ -299,6 +299,17 @@ def parse_response(
         _second_reading_of_response(status, version, _one_length(fields, meaning)),
         frozenset(meaning.names) if meaning.names else _NO_NAMES,
     )
+
+
+def passes_trailers(message: ParsedRequest | ParsedResponse) -> bool:
+    """Only a chunked message has them. Connection may name them (RFC 9110 7.6.1): then none pass."""
+    return message.framing == "chunked" and not message.named
+
+
+def takes_trailers(request: ParsedRequest) -> bool:
+    """TE says so; of all that it says, only this can be meant for the next hop, too (RFC 9110 10.1.4)."""
+    values = (value for lower, _, value in request.headers if lower == b"te")
+    return request.version == 11 and any(b"trailers" in _items(value.lower()) for value in values)
 
 
 def request_line(raw: bytes) -> tuple[bytes | None, bytes | None]:

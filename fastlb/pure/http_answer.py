@@ -28,7 +28,7 @@ class Answering(Exchange):
         super().__init__(worker, record)
         self._client = client
         self._request = request
-        self._body = RequestBody(request, worker.limits.body_bytes, worker.buffers)
+        self._body = RequestBody(request, worker.limits.body_bytes, worker.names, worker.buffers)
         self._upstream: UpstreamConnection | None = None
         self._continued = False  # an interim response has come
         self._response: ParsedResponse | None = None  # the final one, once its head was passed on

@@ -5,8 +5,9 @@ Nothing is done here; the exchange sends what these return.
 
 from fastlb.model.limits import REQUEST_KEPT_MAX_BYTES, REST_MAX_BYTES
 from fastlb.pure.buffers import Buffers
-from fastlb.pure.chunked import LAST_CHUNK, NO_LIMIT, ChunkDecoder, chunk
-from fastlb.pure.http1 import ParsedRequest, ParsedResponse, Refused
+from fastlb.pure.chunked import NO_LIMIT, ChunkDecoder, chunk, last_chunk
+from fastlb.pure.field_names import DEFAULT_NAMES, FieldNames
+from fastlb.pure.http1 import ParsedRequest, ParsedResponse, Refused, passes_trailers
 
 
 class RequestBody:
@@ -16,12 +17,17 @@ class RequestBody:
     What is kept is counted in `buffers` until it is forgotten.
     """
 
-    __slots__ = ("_bad", "_buffers", "_decoder", "_kept_bytes", "_left", "_pieces", "begun", "done")
+    __slots__ = (
+        *("_bad", "_buffers", "_decoder", "_kept_bytes", "_left", "_names", "_pieces", "_trailing"),
+        *("begun", "done"),
+    )
 
-    def __init__(self, request: ParsedRequest, max_bytes: int, buffers: Buffers) -> None:
+    def __init__(self, request: ParsedRequest, max_bytes: int, names: FieldNames, buffers: Buffers) -> None:
         self._buffers = buffers
         self._left = request.length
         self._decoder = ChunkDecoder(max_bytes or NO_LIMIT) if request.framing == "chunked" else None
+        self._names = names
+        self._trailing = passes_trailers(request)
         self._pieces: list[bytes] | None = []
         self._kept_bytes = 0
         self._bad = False
@@ -93,7 +99,7 @@ class RequestBody:
         piece = chunk(decoder.feed(data))
         if decoder.done:
             self.done = True
-            piece += LAST_CHUNK
+            piece += last_chunk(self._names.trailers(decoder.trailers) if self._trailing else b"")
         return piece, decoder.rest
 
 
@@ -103,15 +109,19 @@ class ResponseBody:
     `chunked`: how the client gets it. `delimited`: the client sees where it ends.
     """
 
-    __slots__ = ("_decoder", "_framing", "_left", "chunked", "delimited")
+    __slots__ = ("_decoder", "_framing", "_left", "_names", "_trailing", "chunked", "delimited")
 
-    def __init__(self, response: ParsedResponse, client_version: int) -> None:
+    def __init__(
+        self, response: ParsedResponse, client_version: int, names: FieldNames = DEFAULT_NAMES
+    ) -> None:
         self._framing = response.framing
         self._left = response.length
         self._decoder = ChunkDecoder(of_response=True) if response.framing == "chunked" else None
         has_length = response.framing in ("none", "length")
         self.chunked = not has_length and client_version == 11
         self.delimited = has_length or self.chunked
+        self._names = names
+        self._trailing = passes_trailers(response)
 
     def take(self, data: bytes) -> tuple[bytes, bool, bool]:
         """The body bytes in `data` framed for the client; is it the end; is there more behind it.
@@ -129,7 +139,7 @@ class ResponseBody:
             return self.framed(data), False, False
         piece = self.framed(decoder.feed(data))
         if self.chunked and decoder.done:
-            piece += LAST_CHUNK
+            piece += last_chunk(self._names.trailers(decoder.trailers) if self._trailing else b"")
         return piece, decoder.done, bool(decoder.rest)
 
     def framed(self, data: bytes) -> bytes:
@@ -143,4 +153,4 @@ class ResponseBody:
 
     def last(self) -> bytes:
         """What the client gets at the end of the connection, if that is the end of the body."""
-        return LAST_CHUNK if self.chunked else b""
+        return last_chunk() if self.chunked else b""

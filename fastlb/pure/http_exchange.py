@@ -277,7 +277,7 @@ class HttpExchange(Answering):
                 return
             if response.status >= 200:
                 upstream.resume()
-                body = ResponseBody(response, self._request.version)
+                body = ResponseBody(response, self._request.version, self.worker.names)
                 taken = body.take(rest)  # what is wrong with it is known before anything is sent
                 self._open_response(response, body, taken)
                 return

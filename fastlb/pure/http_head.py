@@ -9,10 +9,12 @@ from fastlb.pure.field_names import (
     FORWARDED_FOR,
     FORWARDED_PROTO,
     HOP_BY_HOP,
-    KEPT_ALWAYS,
+    KEPT_OF_RESPONSES,
+    TRAILER,
     FieldNames,
 )
-from fastlb.pure.http1 import ParsedRequest, ParsedResponse
+from fastlb.pure.http1 import ParsedRequest, ParsedResponse, passes_trailers, takes_trailers
+from fastlb.pure.http_date import date_field
 from fastlb.pure.max_forwards import forwards_left
 from fastlb.pure.peer import Peer
 
@@ -55,6 +57,8 @@ def request_head(
     if host is None or (request.version == 10 and not _has_host(request)):
         lines.append(b"Host: %b\r\n" % (default_host if host is None else host))
     dropped = names.dropped(peer.trusted, request.named)
+    if passes_trailers(request):
+        dropped = dropped - TRAILER
     left = forwards_left(request)
     for lower, name, value in request.headers:
         if lower in dropped or (b"_" in lower and names.folds(lower)):
@@ -69,8 +73,14 @@ def request_head(
     lines += _forwarded_lines(request, peer)
     if via:
         lines.append(b"Via: %b %b\r\n" % (b"1.1" if request.version == 11 else b"1.0", via))
+    options = [b"Upgrade"] if request.upgrade else []
+    if takes_trailers(request):
+        lines.append(b"TE: trailers\r\n")
+        options.insert(0, b"TE")  # RFC 9110 10.1.4
+    if options:
+        lines.append(b"Connection: %b\r\n" % b", ".join(options))
     if request.upgrade:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % b", ".join(request.protocols))
+        lines.append(b"Upgrade: %b\r\n" % b", ".join(request.protocols))
     lines.append(b"\r\n")
     return b"".join(lines)
 
@@ -108,12 +118,16 @@ def response_head(response: ParsedResponse, *, chunked: bool = False, connection
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, response.reason)]
     dropped = HOP_BY_HOP
     if response.named:
-        dropped = dropped | (response.named - KEPT_ALWAYS)
+        dropped = dropped | (response.named - KEPT_OF_RESPONSES)
+    if chunked and passes_trailers(response):
+        dropped = dropped - TRAILER
     if status < 200 or status == 204:
         dropped = dropped | {b"content-length"}  # RFC 9110 8.6
     for lower, name, value in response.headers:
         if lower not in dropped:
             lines.append(b"%b: %b\r\n" % (name, value))
+    if status >= 200 and not any(lower == b"date" for lower, _, _ in response.headers):
+        lines.append(date_field())
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if connection or named:
@@ -132,6 +146,7 @@ def answer(status: int, *, connection: bytes = b"", retry_after_s: int = 0, body
     body = b"%d %b\n" % (status, reason)
     lines = [
         b"HTTP/1.1 %d %b\r\n" % (status, reason),
+        date_field(),
         b"Content-Type: text/plain\r\n",
         b"Content-Length: %d\r\n" % len(body),
     ]

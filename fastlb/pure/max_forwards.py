@@ -4,6 +4,7 @@ A value that is no number, or a second one, is nobody's to judge: it is passed o
 """
 
 from fastlb.pure.http1 import ParsedRequest
+from fastlb.pure.http_date import date_field
 from fastlb.pure.syntax import DIGITS
 
 _METHODS = frozenset({b"OPTIONS", b"TRACE"})
@@ -28,7 +29,7 @@ def forwards_left(request: ParsedRequest) -> int | None:
 def final_answer(request: ParsedRequest, *, connection: bytes) -> bytes:
     """The whole answer where Max-Forwards ends the way of a request. TRACE gets its head back."""
     echo = _echo(request) if request.method == b"TRACE" else b""
-    lines = [b"HTTP/1.1 200 OK\r\n"]
+    lines = [b"HTTP/1.1 200 OK\r\n", date_field()]
     if echo:
         lines.append(b"Content-Type: message/http\r\n")
     lines.append(b"Content-Length: %d\r\n" % len(echo))

@@ -87,7 +87,7 @@ def test_folded_names_of_a_response_pass(balance, backend):
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     answer = client.response()
 
-    assert answer.head + answer.body == response
+    assert answer.undated + answer.body == response
 
 
 @pytest.mark.parametrize("name", CLIENT_FIELDS)

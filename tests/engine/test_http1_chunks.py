@@ -63,6 +63,14 @@ def test_chunk_that_there_is_no_room_for_is_refused_by_its_size(engine):
         assert (found.refused, found.taken_bytes) == (413, len(fits + size_line))
 
 
+def test_trailers_come_out_as_they_are(engine):
+    """Whole lines, without the empty one at their end; who passes them on chooses among them."""
+    lines = b"A: b\tc \r\nHost:\r\nx_y:\xe9\r\n"
+
+    assert read_chunks(engine, b"2\r\nhi\r\n0;x\r\n" + lines + b"\r\nA: b").trailers == lines
+    assert read_chunks(engine, b"0\r\n\r\nA: b\r\n").trailers == b""
+
+
 def test_trailer_section_has_a_limit_over_all_its_lines(engine):
     """Nobody may make us read for ever behind the last chunk."""
     lines = b"A: %b\r\n" % (b"x" * 1000)

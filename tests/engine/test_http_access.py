@@ -50,7 +50,7 @@ def test_line_says_what_happened(balance, backend):
     assert line["client"] == f"127.0.0.1:{client.sock.getsockname()[1]}"
     assert (line["method"], line["target"], line["status"]) == ("POST", "/a?b=c", 200)
     assert line["backend"] == started.label
-    assert (line["bytes_in"], line["bytes_out"]) == (len(request), len(OK))
+    assert (line["bytes_in"], line["bytes_out"]) == (len(request), client.received_bytes)
     assert line["connect_us"] > 0
     assert 0 < line["connect_us"] <= line["first_byte_us"] <= line["total_us"] < 5_000_000
     assert (line["tries"], line["in_flight"], line["code"]) == (1, 1, "--")

@@ -195,12 +195,13 @@ def test_1_0_client_gets_every_body_whole_and_without_chunks(balance, backend, f
 
 @pytest.mark.parametrize("framing", RESPONSES)
 def test_1_1_client_keeps_its_connection_whatever_the_framing(balance, backend, framing):
-    """The end of the backend's connection is not the end of the client's; trailers are dropped."""
+    """The end of the backend's connection is not that of the client's; trailers stay behind the body."""
     client = balance(backend(first_connection(RESPONSES[framing]))).connect()
     answer = ask(client)
 
     assert answer.body == b"hello"
     assert b"Trailer" not in answer.head
+    assert answer.trailers == (b"X-Trailer: 1\r\n" if framing == "chunked" else b"")
     assert ask(client).body == b"ok"
 
 

@@ -61,7 +61,7 @@ def test_options_with_no_forwards_left_is_answered_here(balance, backend):
     for _ in range(2):
         client.send(b"OPTIONS /path HTTP/1.1\r\nHost: a\r\nmax-forwards: 00\r\n\r\n")
         answer = client.response()
-        assert answer.head == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        assert answer.undated == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     line = running.lines(2)[1]
     assert (line["status"], line["code"], line["backend"], line["tries"]) == (200, "L-", None, 0)
     assert (line["method"], line["target"]) == ("OPTIONS", "/path")

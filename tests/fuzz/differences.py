@@ -199,7 +199,7 @@ DIFFERENCES = (
         "llhttp",
         "refuses",
         _has_framing_trailer,
-        "llhttp reads trailers as if they framed the body; fastlb drops them (RFC 9112 7.1.2).",
+        "llhttp reads trailers as if they framed the body; fastlb drops such ones (RFC 9112 7.1.2).",
         _CHUNKED + b"0\r\nContent-Length: 2\r\n\r\n",
     ),
     Difference(
@@ -220,7 +220,7 @@ DIFFERENCES = (
         "h11",
         "refuses",
         _has_framing_trailer,
-        "h11 reads trailers as if they framed the body; fastlb drops them (RFC 9112 7.1.2).",
+        "h11 reads trailers as if they framed the body; fastlb drops such ones (RFC 9112 7.1.2).",
         _CHUNKED + b"0\r\nContent-Length: x\r\n\r\n",
     ),
     Difference(

@@ -89,6 +89,7 @@ def _judge_chunks(engines: Engines, raw: bytes, *, of_response: bool) -> None:
         _equal((found.refused, found.done), (first[0].refused, first[0].done), rooms.name, raw)
         if found.refused is None:
             _equal(found, first[0], rooms.name, raw)
+            _equal(found.trailers, first[0].trailers, f"{rooms.name}, trailers", raw)
     for whole, rooms in (first, *others):
         pieces = decode(rooms, [raw[:cut], raw[cut:]], of_response=of_response)
         _equal(pieces.refused, whole.refused, f"{rooms.name} cut at {cut}", raw)

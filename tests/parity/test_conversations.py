@@ -8,7 +8,7 @@ from support.backend import OK, Backend, without_port
 from support.balance import Balance
 from support.chunks import BAD_CHUNKS
 from support.heads import REFUSED_EITHER, REFUSED_RESPONSES
-from support.wire import TruncatedError
+from support.wire import TruncatedError, undated
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 GET_10 = b"GET / HTTP/1.0\r\n\r\n"
@@ -35,7 +35,7 @@ REQUESTS = {
     "leading zeros": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 002\r\n\r\nhi" + LAST,
     "chunks": (
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\n" + LAST
+        b"3;x=y\r\nabc\r\n0\r\nT: 1\r\nHost: x\r\nX_Real_IP: y\r\nu_v:2 \r\n\r\n" + LAST
     ),
     "tabs": b"GET / HTTP/1.1\r\nHost:\ta \r\nX:\t a\tb \t\r\n\r\n" + LAST,
     "nonsense": GET + b"NONSENSE\r\n\r\n",
@@ -55,6 +55,8 @@ ENDING_RESPONSES = {
     "1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "says close": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
     "chunks": CHUNKED + b"2\r\nok\r\n0\r\n\r\n",
+    "trailers": CHUNKED + b"2\r\nok\r\n0\r\nA: 1\r\nSet_Cookie: x\r\nB:2\r\n\r\n",
+    "date": b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 2\r\nTE: trailers\r\n\r\nok",
     "truncated length": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
     "truncated chunks": CHUNKED + b"2\r\nok\r\n",
     "bad chunk": CHUNKED + b"2\r\nok\r\nxx\r\n",
@@ -66,11 +68,11 @@ ENDING_RESPONSES = {
 
 
 def outcome(client):
-    """Everything that the client got, and how it ended."""
+    """Everything that the client got but the time of day, and how it ended."""
     try:
-        return client.rest(), "fin"
+        return undated(client.rest()), "fin"
     except TruncatedError as end:
-        return end.got, end.how
+        return undated(end.got), end.how
 
 
 def conversation(rooms, loop, said, response, *, ends):
@@ -79,7 +81,7 @@ def conversation(rooms, loop, said, response, *, ends):
 
     def script(link):
         while (request := link.request()) is not None:
-            heard.append((without_port(request.head), request.body))
+            heard.append((without_port(request.head), request.body, request.trailers))
             head_only = request.start.startswith(b"HEAD ")
             link.send(response.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if head_only else response)
             if ends:
@@ -100,7 +102,7 @@ def conversation(rooms, loop, said, response, *, ends):
         ]
         port = b":%d" % backend.address.port
         return (
-            [(head.replace(port, b":port"), body) for head, body in heard],
+            [(head.replace(port, b":port"), *rest) for head, *rest in heard],
             got,
             lines,
             running.ledger().statuses,

@@ -10,6 +10,7 @@ from fastlb.model.fields import CLIENT_FIELDS, OWN_FIELDS
 from fastlb.pure import field_names, http1
 from support.backend import Backend, without_port
 from support.balance import Balance
+from support.wire import undated
 
 OTHERS = {"date", "server", "cookie", "set-cookie", "authorization", "proxy-authorization", "x"}
 NAMES = sorted(
@@ -68,7 +69,7 @@ def conversations(rooms, loop, direction, how, trusted):
             client = running.connect()
             client.send(ask + LAST)
             got = client.rest()
-            found.append((name, [head.replace(port, b":port") for head in heard], got))
+            found.append((name, [head.replace(port, b":port") for head in heard], undated(got)))
             heard.clear()
         return found
     finally:

@@ -30,13 +30,14 @@ class RefusedAs:
 @dataclass
 class Chunks:
     """What a chunk decoder made of a body. `refused` is None, or the status, and `taken_bytes` what
-    was read until then."""
+    was read until then. `trailers` are judged by those who are about them."""
 
     body: bytes = b""
     done: bool = False
     rest: bytes = b""
     refused: int | None = None
     taken_bytes: int = 0
+    trailers: bytes = field(default=b"", compare=False)
 
 
 @dataclass
@@ -154,6 +155,7 @@ def decode(
             return found
         if decoder.done:
             found.done, found.rest = True, decoder.rest + b"".join(pieces[at + 1 :])
+            found.trailers = decoder.trailers
             return found
     return found
 
@@ -161,5 +163,5 @@ def decode(
 def _assert_same(found: Chunks, whole: Chunks, how: str) -> None:
     """What came before a refusal may have been passed on or not; all else is the same."""
     if whole.refused is None:
-        assert found == whole, how
+        assert (found, found.trailers) == (whole, whole.trailers), how
     assert (found.refused, found.taken_bytes) == (whole.refused, whole.taken_bytes), how

@@ -4,6 +4,7 @@ The reader knows nothing of the code under test: it is the second opinion. It is
 framing, because a balancer that frames loosely must be seen.
 """
 
+import re
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -13,6 +14,15 @@ from support.waiting import PATIENCE_S
 READ_BYTES = 65_536
 # SO_LINGER with a time of zero makes close() send RST (socket(7)).
 _RESET = struct.pack("ii", 1, 0)
+
+
+# Other dates are of the test that sent them.
+_DATE = re.compile(rb"Date: [A-Z][a-z]{2}, [^\r]* GMT\r\n")
+
+
+def undated(text: bytes) -> bytes:
+    """What was received, without the dates of its heads."""
+    return _DATE.sub(b"", text)
 
 
 class TruncatedError(Exception):
@@ -26,11 +36,17 @@ class TruncatedError(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """A request or response as it came. `chunks` is None if it was not chunked."""
+    """A request or response as it came. `chunks` is None if it was not chunked; `trailers` are lines."""
 
     head: bytes
     body: bytes = b""
     chunks: list[bytes] | None = None
+    trailers: bytes = b""
+
+    @property
+    def undated(self) -> bytes:
+        """The head without a Date that says when it was sent."""
+        return undated(self.head)
 
     @property
     def start(self) -> bytes:
@@ -125,10 +141,19 @@ class Wire:
 
     def chunk(self) -> bytes:
         """The next chunk's data, empty for the last one (with no trailers, RFC 9112 7.1)."""
+        piece = self._chunk()
+        assert piece or not self._trailers()
+        return piece
+
+    def _chunk(self) -> bytes:
         size = int(self.until(b"\r\n")[:-2], 16)
         piece = self.exactly(size)
-        assert self.exactly(2) == b"\r\n"
+        assert not size or self.exactly(2) == b"\r\n"
         return piece
+
+    def _trailers(self) -> bytes:
+        lines = list(iter(lambda: self.until(b"\r\n"), b"\r\n"))
+        return b"".join(lines)
 
     def _body(self, head: bytes, *, to_end: bool) -> Message:
         bare = Message(head)
@@ -136,8 +161,8 @@ class Wire:
         assert coding is None or length is None, f"two framings in {head!r}"
         if coding is not None:
             assert coding.lower() == b"chunked"
-            chunks = list(iter(self.chunk, b""))
-            return Message(head, b"".join(chunks), chunks)
+            chunks = list(iter(self._chunk, b""))
+            return Message(head, b"".join(chunks), chunks, self._trailers())
         if length is not None:
             return Message(head, self.exactly(int(length)))
         return Message(head, self.rest() if to_end else b"")

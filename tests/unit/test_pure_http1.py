@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from fastlb.model.fields import FieldConfig
 from fastlb.pure import http1
-from fastlb.pure.chunked import LAST_CHUNK, ChunkDecoder, chunk
+from fastlb.pure.chunked import ChunkDecoder, chunk, last_chunk
 from fastlb.pure.field_names import FieldNames
 from fastlb.pure.http1 import Refused, parse_request, parse_response
 from fastlb.pure.http_head import answer, request_head, response_head
@@ -37,7 +37,7 @@ def test_data_is_written_as_one_chunk_and_nothing_as_none():
     """An empty chunk would be the last one."""
     assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
     assert chunk(b"") == b""
-    assert decoded(chunk(b"ab") + LAST_CHUNK) == (b"ab", True, b"")
+    assert decoded(chunk(b"ab") + last_chunk()) == (b"ab", True, b"")
 
 
 # ---- heads as they are sent on -----------------------------------------------------------------
@@ -66,7 +66,7 @@ def test_request_loses_what_belongs_to_the_connection():
         b"Content-Length: 3",
         b"Keep-Alive: 5",
         b"Proxy-Connection: x",
-        b"TE: trailers",
+        b"TE: gzip",
         b"Trailer: x",
         b"Upgrade: h2c",
         b"X-Forwarded-For: evil",
