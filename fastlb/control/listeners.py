@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 
-from fastlb.model.address import Address
+from fastlb.model.address import Address, from_socket, socket_address
 from fastlb.model.errors import StartError
 
 BACKLOG = 4096
@@ -28,7 +28,7 @@ def bind(address: Address, socket_mode: int | None = None) -> socket.socket:
         if address.is_unix:
             return _bind_unix(address.path, socket_mode)
         if address.host:
-            return _bind_tcp(address.host, address.port, dual_stack=False)
+            return _bind_tcp(address, dual_stack=False)
         return _bind_everywhere(address.port)
     except OSError as error:
         if isinstance(error, StartError):
@@ -38,10 +38,7 @@ def bind(address: Address, socket_mode: int | None = None) -> socket.socket:
 
 def bound_address(sock: socket.socket) -> Address:
     """Where `sock` listens, with the port that the kernel chose for port 0."""
-    name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return Address(path=name)
-    return Address(host=name[0], port=name[1])
+    return from_socket(sock.getsockname())
 
 
 PathIdentity = tuple[int, int, int]
@@ -68,22 +65,22 @@ def unlink_own(path: str, identity: PathIdentity) -> None:
 
 def _bind_everywhere(port: int) -> socket.socket:
     try:
-        return _bind_tcp("::", port, dual_stack=True)
+        return _bind_tcp(Address(host="::", port=port), dual_stack=True)
     except OSError as error:
         if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT):
             raise
-    return _bind_tcp("0.0.0.0", port, dual_stack=False)  # noqa: S104 - what `:port` asks for
+    return _bind_tcp(Address(host="0.0.0.0", port=port), dual_stack=False)  # noqa: S104 - what `:port` asks for
 
 
-def _bind_tcp(host: str, port: int, *, dual_stack: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _bind_tcp(address: Address, *, dual_stack: bool) -> socket.socket:
+    family, name = socket_address(address)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
-        sock.bind((host, port))
+        sock.bind(name)
         # Only now, so that an address in use has been refused; it lets the engine open one accept
         # queue for each worker, also when clients wait in this one already.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -13,7 +13,7 @@ class Member:
     """A backend as the control plane knows it. Only Membership changes it."""
 
     config: BackendConfig
-    address: Address  # numeric or UNIX
+    address: Address  # numeric or UNIX: the one that worked last
     slot: int
     added_s: float
     health: Health = field(default_factory=Health)
@@ -21,11 +21,20 @@ class Member:
     failing: bool = False  # all that it is sent, as far as is known
     draining: bool = False
     recovered_s: float | None = None  # slow start since then
+    addresses: tuple[Address, ...] = ()  # all, in order; empty for the one alone
 
     @property
     def label(self) -> str:
         """The name that log lines use."""
         return self.config.label
+
+    @property
+    def others(self) -> tuple[Address, ...]:
+        """Where to ask if `address` refuses, in order."""
+        if self.address not in self.addresses:
+            return ()
+        at = self.addresses.index(self.address)
+        return self.addresses[at + 1 :] + self.addresses[:at]
 
     @property
     def status(self) -> str:

@@ -17,7 +17,7 @@ from fastlb.control.member import Member
 from fastlb.control.publisher import Publisher
 from fastlb.health import passive, rise_fall, slow_start
 from fastlb.health.rise_fall import State
-from fastlb.model.address import Address
+from fastlb.model.address import ADDRESSES_MAX, Address
 from fastlb.model.config import AllDown, BackendConfig, EjectConfig, OnDown, Policy, ProbeConfig
 from fastlb.model.contract import Engine
 from fastlb.model.errors import ConfigError
@@ -83,7 +83,7 @@ class Membership:
         )
         self._members: dict[str, Member] = {}  # by label, in the order in which they were added
         self._by_slot: dict[int, Member] = {}
-        self._addresses: set[Address] = set()  # of all members; asked before the engine is told anything
+        self._addresses: set[Address] = set()  # those that members begin with
         self._standings: Counter[tuple[str, bool]] = Counter()
         self._bursts = Bursts()
         self._publish_due = False
@@ -115,19 +115,29 @@ class Membership:
         """The member with this label. Raises: KeyError."""
         return self._members[label]
 
-    def add(self, config: BackendConfig, address: Address) -> Member:
-        """Take in a backend, whose `address` is numeric.
+    def add(self, config: BackendConfig, address: Address, others: Sequence[Address] = ()) -> Member:
+        """Take in a backend, whose `address` is numeric, as are its `others`. The first of them all that no
+        other backend begins with is where it begins.
 
         With probes it gets traffic from its first pass on, without them at once.
         Raises: ConfigError if its label or its address is there already.
         """
         if config.label in self._members:
             raise ConfigError("backend.name", config.label, "given once")
-        if address in self._addresses:
+        addresses = self._free((address, *others))
+        if not addresses:
             raise ConfigError("backend", str(config.address), "an address given once")
-        slot = self._engine.add_backend(address, config.label, config.proxy_protocol)
-        self._addresses.add(address)
-        member = Member(config=config, address=address, slot=slot, added_s=self._clock.now_s())
+        slot = self._engine.add_backend(
+            addresses[0], config.label, config.proxy_protocol, others=addresses[1:]
+        )
+        self._addresses.add(addresses[0])
+        member = Member(
+            config=config,
+            address=addresses[0],
+            addresses=addresses,
+            slot=slot,
+            added_s=self._clock.now_s(),
+        )
         if not self._probe.enabled:
             member.health = rise_fall.assume_up(member.health)
         self._members[member.label] = self._by_slot[slot] = member
@@ -142,7 +152,7 @@ class Membership:
         """Take a backend out; its open exchanges go on, for `drain_s` at most. Raises: KeyError."""
         member = self.member(label)
         del self._members[label], self._by_slot[member.slot]
-        self._addresses.remove(member.address)
+        self._addresses.remove(member.addresses[0])
         self._standings[member.standing] -= 1
         if self._watcher is not None:
             self._watcher.forget(member)
@@ -161,30 +171,40 @@ class Membership:
         """End `drain`; probes have gone on meanwhile. Raises: KeyError."""
         self._set_draining(self.member(label), False)
 
-    def move(self, member: Member, address: Address) -> bool:
-        """Use another numeric address for a member whose name resolves to it now.
+    def move(self, member: Member, found: Sequence[Address]) -> bool:
+        """Use other numeric addresses for a member whose name resolves to them now.
 
-        Returns: False, with nothing changed, if another member has that address.
+        Returns: False, with nothing changed, if other members begin with all of them.
         """
-        if address in self._addresses:
-            return False
-        slot = self._engine.add_backend(address, member.label, member.config.proxy_protocol)
-        self._addresses.remove(member.address)
-        self._addresses.add(address)
-        old_slot, member.slot, member.address = member.slot, slot, address
-        self._departures.stay(slot)
-        self._by_slot[slot] = self._by_slot.pop(old_slot)
-        self._publish()
-        self._engine.remove_backend(old_slot)
-        self._say(member, "moved", f"its name resolves to {address} now")
+        self._addresses.remove(member.addresses[0])
+        addresses = self._free(found)
+        self._addresses.add(addresses[0] if addresses else member.addresses[0])
+        if not addresses or addresses == member.addresses:
+            return bool(addresses)
+        slot = self._engine.add_backend(
+            addresses[0], member.label, member.config.proxy_protocol, others=addresses[1:]
+        )
+        old_slot, member.slot = member.slot, slot
+        member.address, member.addresses = addresses[0], addresses
+        if slot != old_slot:
+            self._departures.stay(slot)
+            self._by_slot[slot] = self._by_slot.pop(old_slot)
+            self._publish()
+            self._engine.remove_backend(old_slot)
+        self._say(member, "moved", f"its name resolves to {','.join(map(str, addresses))} now")
         if self._watcher is not None:
             self._watcher.bring_forward(member)
         return True
+
+    def _free(self, found: Sequence[Address]) -> tuple[Address, ...]:
+        """Those that no member begins with: who is picked twice as often was not meant to be."""
+        return tuple(address for address in found if address not in self._addresses)[:ADDRESSES_MAX]
 
     def observe_probe(self, member: Member, result: ProbeResult) -> None:
         """Judge a member by the result of a probe."""
         if result.local or self._by_slot.get(member.slot) is not member:
             return
+        self._note_address(member, result.address)
         before, was = member.standing, member.health.state
         member.health = rise_fall.observe(
             member.health, result.passed, rise=self._probe.rise, fall=self._probe.fall
@@ -200,6 +220,13 @@ class Membership:
             # Only once nobody picks it any more.
             self._publish()
             self._engine.end_exchanges(member.slot, "D")
+
+    def _note_address(self, member: Member, address: Address | None) -> None:
+        """A check got a connection to this one of its addresses."""
+        if address is not None and address != member.address and address in member.addresses:
+            member.address = address
+            self._engine.prefer_address(member.slot, member.addresses.index(address))
+            self._say(member, "reached", f"at {address}, an earlier address refused")
 
     def observe_event(self, event: Event) -> None:
         """Judge a member by what happened in traffic. Events of strangers are ignored."""

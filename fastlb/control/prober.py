@@ -29,12 +29,13 @@ def ask_by(mode: Mode, config: ProbeConfig, limits: LimitConfig) -> Ask:
         address = member.config.address
         return await probe_http(
             member.address,
-            host=config.host or ("localhost" if address.is_unix else str(address)),
+            host=config.host or address.authority,
             path=config.path,
             expect=config.expect,
             timeout_s=config.timeout_s,
             proxy_protocol=member.config.proxy_protocol,
             limits=limits,
+            others=member.others,
         )
 
     async def ask_tcp(member: Member) -> ProbeResult:
@@ -44,6 +45,7 @@ def ask_by(mode: Mode, config: ProbeConfig, limits: LimitConfig) -> Ask:
             proxy_protocol=member.config.proxy_protocol,
             send=config.send,
             expect=config.expect_bytes,
+            others=member.others,
         )
 
     return ask_http if mode is Mode.HTTP else ask_tcp

@@ -8,7 +8,7 @@ start waits in the accept queue instead of being told that there is no backend.
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 
 from fastlb import __version__
@@ -20,11 +20,12 @@ from fastlb.control.logs import OftenRepeated, OperationLog
 from fastlb.control.membership import Membership
 from fastlb.control.names import NameFollower
 from fastlb.control.prober import Prober, ask_by
-from fastlb.control.resolve import resolve
+from fastlb.control.resolve import Resolver, resolve
 from fastlb.engine import LoadedEngine, load
 from fastlb.model.address import Address
 from fastlb.model.config import Config, EngineConfig, ListenerConfig, Mode
 from fastlb.model.contract import Engine
+from fastlb.model.errors import StartError
 from fastlb.model.events import Event, EventKind
 
 _TICK_S = 1.0
@@ -58,6 +59,7 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._taking: asyncio.Handle | None = None
         self._publishing = False
+        self._resolver = Resolver()
         self._publish_after_s = 0.0
         self._access_dropped = 0
         self._lost = OftenRepeated(self._log.warning, "access records lost to overload")
@@ -137,12 +139,17 @@ class Supervisor:
     async def _start(self) -> None:
         config = self._config
         self._loaded = load(config.engine)
-        backends = [await resolve(backend.address, "--backend") for backend in config.backends]
-        listeners = [await resolve(listener.address, "--listen") for listener in config.listeners]
+        backends, listeners = await asyncio.gather(
+            self._resolve([backend.address for backend in config.backends], "--backend"),
+            self._resolve([listener.address for listener in config.listeners], "--listen"),
+        )
         if config.log.access != "off":
             self._access_log = AccessLog(config.log.access)
-        for listener, address in zip(config.listeners, listeners, strict=True):
-            self._bind(address, listener)
+        for listener, addresses in zip(config.listeners, listeners, strict=True):
+            if not addresses:
+                name = listener.address.host
+                raise StartError(f"--listen {listener.address}: no answer from the resolver for {name!r}")
+            self._bind(addresses[0], listener)
         await self._start_engine(self._loaded)
         self._say_started(self._loaded)
         self._start_members(backends)
@@ -158,6 +165,15 @@ class Supervisor:
             sock.close()
         self._spawn(self._keep_house())
         self._spawn(self._forget_failures())
+
+    async def _resolve(self, addresses: Sequence[Address], flag: str) -> list[tuple[Address, ...]]:
+        """All at once. Raises: StartError for the first name or interface that there is not."""
+        work = [asyncio.ensure_future(resolve(self._resolver, address, flag)) for address in addresses]
+        try:
+            return list(await asyncio.gather(*work))
+        finally:
+            for task in work:
+                task.cancel()
 
     def _bind(self, address: Address, listener: ListenerConfig) -> None:
         sock = bind(address, listener.socket_mode)
@@ -183,7 +199,7 @@ class Supervisor:
         self._engine = engine
         await engine.start(self._wake)
 
-    def _start_members(self, addresses: list[Address]) -> None:
+    def _start_members(self, found: Sequence[tuple[Address, ...]]) -> None:
         config = self._config
         membership = Membership(
             self.engine,
@@ -198,13 +214,22 @@ class Supervisor:
             drain_s=config.timeouts.drain_s,
         )
         self._membership = membership
-        for backend, address in zip(config.backends, addresses, strict=True):
-            membership.add(backend, address)
+        absent = []
+        # What is given as an address is that backend's; a name that resolves to it, too, has the others.
+        given = {backend.address for backend in config.backends if backend.address.is_numeric}
+        for backend, addresses in zip(config.backends, found, strict=True):
+            if not backend.address.is_numeric:
+                addresses = tuple(one for one in addresses if one not in given) or addresses
+            if addresses:
+                membership.add(backend, addresses[0], addresses[1:])
+            else:
+                absent.append(backend)
+                self._log.warning("backend down, its name does not resolve yet", backend=backend.label)
         if config.probe.enabled:
             self._prober = self._new_prober(membership)
             membership.watched_by(self._prober)
         if not all(backend.address.is_numeric for backend in config.backends):
-            self._spawn(NameFollower(membership, self._log).follow())
+            self._spawn(NameFollower(membership, self._log, self._resolver, absent).follow())
 
     def _publish_later(self, publish: Callable[[], None]) -> None:
         """In the next turn of the loop, but with pauses between plans of thousands: they may take a fifth

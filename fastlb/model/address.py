@@ -1,16 +1,22 @@
 """Addresses as people write them, and as the engines use them.
 
 An address is a TCP host and port, or the path of a UNIX socket. IPv6 literals are written in
-brackets (RFC 3986 3.2.2). Nothing here resolves a name or opens a socket.
+brackets (RFC 3986 3.2.2). A link-local one has the interface that it is reached through behind a
+percent sign (RFC 4007 11), by name or by number: every interface has such addresses. Nothing here
+resolves a name or opens a socket.
 """
 
 import ipaddress
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastlb.model.errors import ConfigError
 
 PORT_MAX = 65535
 _PORT_DIGITS_MAX = 5
+# Of one backend: a name may have more, and the rest is not used.
+ADDRESSES_MAX = 16
 # sun_path of unix(7) holds 108 bytes with the closing NUL.
 _UNIX_PATH_MAX_BYTES = 107
 
@@ -40,6 +46,13 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def authority(self) -> str:
+        """What a Host field says of it: without the interface, which means nothing elsewhere (RFC 6874 4)."""
+        if self.path:
+            return "localhost"
+        return f"[{self.host.partition('%')[0]}]:{self.port}" if ":" in self.host else str(self)
+
+    @property
     def is_unix(self) -> bool:
         """True for a UNIX socket."""
         return bool(self.path)
@@ -54,6 +67,59 @@ class Address:
         except ValueError:
             return False
         return True
+
+
+SocketName = str | tuple[str, int] | tuple[str, int, int, int]
+SocketAddress = tuple[int, SocketName]
+
+
+def socket_address(address: Address) -> SocketAddress:
+    """Family and address, as a socket takes them, of a numeric or UNIX address.
+
+    Raises: OSError if there is no interface of that name or number; ValueError for a host name.
+    """
+    if address.is_unix:
+        return socket.AF_UNIX, address.path
+    ip = ipaddress.ip_address(address.host)
+    if isinstance(ip, ipaddress.IPv4Address):
+        return socket.AF_INET, (str(ip), address.port)
+    zone = ip.scope_id
+    return socket.AF_INET6, (str(ip).partition("%")[0], address.port, 0, _interface(zone) if zone else 0)
+
+
+def check_addresses(address: Address, others: Sequence[Address]) -> tuple[Address, ...]:
+    """All addresses of one backend, fit for an engine.
+
+    Raises: ConfigError for a host name, for an interface that is not there, and for too many.
+    """
+    addresses = (address, *others)
+    if len(addresses) > ADDRESSES_MAX:
+        raise ConfigError("backend", str(address), f"one of at most {ADDRESSES_MAX} addresses")
+    for each in addresses:
+        try:
+            socket_address(each)
+        except ValueError:
+            raise ConfigError("backend", str(each), "a numeric address or a UNIX socket") from None
+        except OSError:
+            raise ConfigError(
+                "backend", str(each), "an address behind an interface of this machine"
+            ) from None
+    return addresses
+
+
+def from_socket(name: SocketName) -> Address:
+    """The address that getsockname() tells."""
+    if isinstance(name, str):
+        return Address(path=name)
+    host, zone = name[0].partition("%")[0], name[3] if len(name) == 4 else 0
+    return Address(host=f"{host}%{socket.if_indextoname(zone)}" if zone else host, port=name[1])
+
+
+def _interface(zone: str) -> int:
+    if not zone.isdigit():
+        return socket.if_nametoindex(zone)
+    socket.if_indextoname(int(zone))
+    return int(zone)
 
 
 def parse_listen(text: str, *, path: str = "listen") -> Address:
@@ -95,9 +161,13 @@ def _parse(text: str, path: str, *, port_min: int, host_optional: bool) -> Addre
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         try:
-            ipaddress.IPv6Address(host)
+            ip = ipaddress.IPv6Address(host)
         except ValueError:
             raise ConfigError(path, text, "an IPv6 address in brackets") from None
+        if ip.is_link_local is not bool(ip.scope_id):
+            raise ConfigError(
+                path, text, "an IPv6 address with its interface if it is link-local: [fe80::1%eth0]:80"
+            )
     elif ":" in host or any(c.isspace() or c in "/@?#[]" for c in host):
         raise ConfigError(path, text, forms)
     address = Address(host=host, port=port)

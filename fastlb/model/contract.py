@@ -5,7 +5,7 @@ of the data path; what happened there is read with `take_events`, `take_access` 
 """
 
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import ClassVar, Protocol
 
 from fastlb.model.address import Address
@@ -92,17 +92,28 @@ class Engine(Protocol):
         take; it may be called late by up to 100 ms and for nothing."""
 
     def add_backend(
-        self, address: Address, label: str, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+        self,
+        address: Address,
+        label: str,
+        proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
+        others: Sequence[Address] = (),
     ) -> int:
-        """The slot of a numeric or UNIX address: the one it had if it is still known.
+        """The slot of a backend with a numeric or UNIX address: the one it had if it is still known.
 
+        `others`: further addresses of the same backend. A connect begins at the one that worked last, the
+        first one at first. Refused there it goes on to the next within the same try (RFC 1123 2.3); after a
+        time-out the next try begins there. Other addresses, or another order of them, are another backend.
         `proxy_protocol`: each connection to it begins with a header that names the client, so it
         is closed after its exchange. The slot of a removed address is given to another one once
         nothing of it is left: no exchange that has met it, no connection, and no event or line that
         was not taken. Its counters begin anew.
-        Raises: ConfigError if the address has a host name, the label more than LABEL_MAX_BYTES, or
-        there are BACKENDS_MAX already.
+        Raises: ConfigError if an address has a host name or an interface that is not there, the label more
+        than LABEL_MAX_BYTES, or there are BACKENDS_MAX already.
         """
+
+    def prefer_address(self, slot: int, site: int) -> None:
+        """Begin the next connect at address number `site` of a backend, counted from 0: a check found
+        that it works. Raises: ConfigError if there is none."""
 
     def remove_backend(self, slot: int) -> None:
         """Forget a backend once its last exchange has ended; its idle connections close now.

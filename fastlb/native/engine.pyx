@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from itertools import islice
 
 import orjson
@@ -36,11 +37,11 @@ from fastlb.native.types cimport (
     TIMER_CONNECT, TIMER_CUT, TIMER_FIN, TIMER_FRESH, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER,
     TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_SILENCE, TIMER_TUNNEL, X_COUNTED,
     backend_t, connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, letter_t, mailbox_t,
-    network_t, settings_t, uring_close, uring_open, uring_t, worker_t,
+    network_t, settings_t, site_t, uring_close, uring_open, uring_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 
-from fastlb.model.address import Address
+from fastlb.model.address import Address, check_addresses, socket_address
 from fastlb.model.config import EjectErrors, EngineConfig, LogFormat, Mode
 from fastlb.model.errors import ConfigError, StartError
 from fastlb.model.events import Event, EventKind
@@ -146,6 +147,7 @@ cdef class NativeEngine:
         free(self.workers)
         free(self.settings.trusted)
         for i in range(self.backend_count):
+            free(self.backends[i // BACKENDS_CHUNK][i % BACKENDS_CHUNK].sites)
             free(self.backends[i // BACKENDS_CHUNK][i % BACKENDS_CHUNK])
         for i in range(BACKENDS_CHUNKS):
             free(self.backends[i])
@@ -378,31 +380,41 @@ cdef class NativeEngine:
     # ---- backends and plans
 
     def add_backend(
-        self, address: Address, label: str, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+        self,
+        address: Address,
+        label: str,
+        proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
+        others: Sequence[Address] = (),
     ) -> int:
-        """The slot of an address; the one it had if it is known."""
+        """The slot of a backend with these addresses; the one it had if it is known."""
         cdef uint32_t slot
         cdef backend_t made
         cdef bytes host_line
         check_label(label)
-        if address in self.slots:
-            slot = self.slots[address]
+        addresses = check_addresses(address, others)
+        if addresses in self.slots:
+            slot = self.slots[addresses]
             self.removed.pop(slot, None)
             self.backend(slot).known = True
             flag_write(&self.backend(slot).proxy_version, proxy_protocol.version)
             self.set_label(slot, label)
             return slot
         memset(&made, 0, sizeof(backend_t))
-        self.fill_address(&made, address)
-        host_line = f"Host: {'localhost' if address.is_unix else address}\r\n".encode()
+        host_line = f"Host: {address.authority}\r\n".encode()
         made.host_line_len = len(host_line)
         memcpy(made.host_line, <const char*> host_line, len(host_line))
         made.known = True
         made.proxy_version = proxy_protocol.version
-        made.slot = slot = self.free_slot(address)
+        try:
+            self.fill_sites(&made, addresses)
+            made.slot = slot = self.free_slot(address)
+        except BaseException:
+            free(made.sites)
+            raise
+        free(self.backend(slot).sites)
         self.backend(slot)[0] = made
-        self.slots[address] = slot
-        self.addresses[slot] = address
+        self.slots[addresses] = slot
+        self.addresses[slot] = addresses
         self.set_label(slot, label)
         return slot
 
@@ -460,29 +472,19 @@ cdef class NativeEngine:
         self.labels_text[slot] = label.encode()
         self.labels_json[slot] = orjson.dumps(label)
 
-    cdef fill_address(self, backend_t* backend, address):
-        cdef sockaddr_in* v4 = <sockaddr_in*> &backend.address
-        cdef sockaddr_in6* v6 = <sockaddr_in6*> &backend.address
-        cdef sockaddr_un* local = <sockaddr_un*> &backend.address
-        cdef bytes text
-        if address.is_unix:
-            text = os.fsencode(address.path)
-            backend.family = AF_UNIX
-            backend.address_len = sizeof(sockaddr_un)
-            local.sun_family = AF_UNIX
-            memcpy(local.sun_path, <const char*> text, len(text))
-            return
-        text = address.host.encode()
-        if inet_pton(AF_INET, text, &v4.sin_addr) == 1:
-            backend.family = v4.sin_family = AF_INET
-            v4.sin_port = htons(address.port)
-            backend.address_len = sizeof(sockaddr_in)
-        elif inet_pton(AF_INET6, text, &v6.sin6_addr) == 1:
-            backend.family = v6.sin6_family = AF_INET6
-            v6.sin6_port = htons(address.port)
-            backend.address_len = sizeof(sockaddr_in6)
-        else:
-            raise ConfigError("backend", str(address), "a numeric address or a UNIX socket")
+    cdef fill_sites(self, backend_t* backend, addresses):
+        backend.sites = <site_t*> calloc(len(addresses), sizeof(site_t))
+        if backend.sites == NULL:
+            raise MemoryError
+        for address in addresses:
+            fill_site(&backend.sites[backend.site_count], address)
+            backend.site_count += 1
+
+    def prefer_address(self, slot: int, site: int) -> None:
+        """Begin the next connect to the backend of `slot` at its address number `site`."""
+        if site >= self.backend(slot).site_count:
+            raise ConfigError("site", site, "that of an address of the backend")
+        flag_write(&self.backend(slot).preferred, site)
 
     def remove_backend(self, slot: int) -> None:
         """Forget it once its last exchange has ended; its idle connections close now."""
@@ -718,6 +720,30 @@ cdef list sent_slots(worker_t* worker):
         if letter.kind == LETTER_TAKE:
             found.append(letter.role)
     return found
+
+
+cdef fill_site(site_t* site, address):
+    cdef sockaddr_in* v4 = <sockaddr_in*> &site.address
+    cdef sockaddr_in6* v6 = <sockaddr_in6*> &site.address
+    cdef sockaddr_un* local = <sockaddr_un*> &site.address
+    cdef bytes text
+    family, name = socket_address(address)
+    site.address.ss_family = family
+    if family == AF_UNIX:
+        text = os.fsencode(name)
+        site.len = sizeof(sockaddr_un)
+        memcpy(local.sun_path, <const char*> text, len(text))
+        return
+    text = name[0].encode()
+    if family == AF_INET:
+        site.len = sizeof(sockaddr_in)
+        v4.sin_port = htons(name[1])
+        inet_pton(AF_INET, text, &v4.sin_addr)
+    else:
+        site.len = sizeof(sockaddr_in6)
+        v6.sin6_port = htons(name[1])
+        v6.sin6_scope_id = name[3]
+        inet_pton(AF_INET6, text, &v6.sin6_addr)
 
 
 def accept_queues(sock, count: int) -> list[int]:

@@ -1,7 +1,7 @@
 """See exchange.pxd."""
 
 from libc.errno cimport EADDRNOTAVAIL, EBUSY, ETIMEDOUT
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastlb.native.accounting cimport account_event, account_exchange, account_failure
@@ -20,11 +20,12 @@ from fastlb.native.types cimport (
     CONN_CONNECTING, CONN_REUSED, EVENT_CONNECT_FAILED, EVENT_NO_PORTS, FAIL_LOCAL, FAIL_NO_BACKEND,
     FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, LETTER_ROOM, PHASE_CONNECTING, PHASE_DATA,
     PHASE_HEAD, PHASE_QUEUED, TIMER_CONNECT, TIMER_QUEUE, TIMER_ROOM, X_COUNTED, X_HTTP, X_IDEMPOTENT,
-    X_READY, X_REPLAYABLE, X_RETRIED, X_TUNNEL, X_WAITING, X_WANTING, connection_t, counter_add,
-    counter_add_shared, counter_clear_shared, exchange_t, flag_read, set_add, set_remove, worker_t,
+    X_READY, X_REPLAYABLE, X_RETRIED, X_TUNNEL, X_WAITING, X_WANTING, backend_t, connection_t, counter_add,
+    counter_add_shared, counter_clear_shared, exchange_t, flag_read, flag_write, set_add, set_remove, worker_t,
 )
 from fastlb.native.upstream cimport (
-    backend_at, is_local_fault, is_out_of_files, upstream_announce, upstream_connect, upstream_take,
+    backend_at, is_local_fault, is_out_of_files, upstream_announce, upstream_connect, upstream_next_site,
+    upstream_take,
 )
 
 cdef uint64_t SPARE_WAIT_NS = 100_000_000    # for a descriptor of another worker
@@ -209,27 +210,52 @@ cdef dispatch_t exchange_connect(worker_t* worker, exchange_t* exchange) noexcep
 
 cdef dispatch_t reach(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef connection_t* conn = NULL
-    cdef int error = 0
     if exchange.flags & X_HTTP and not exchange.flags & X_RETRIED:
         conn = upstream_take(worker, exchange.backend,
                              exchange.flags & (X_IDEMPOTENT | X_REPLAYABLE) != (X_IDEMPOTENT | X_REPLAYABLE))
-    if conn != NULL:
-        exchange.record.connect_us = <int32_t> ((worker.now_ns - exchange.connect_ns) // 1000)
-    else:
-        conn = upstream_connect(worker, exchange.backend, &error)
-        if conn == NULL:
-            return DISPATCH_WAIT if want(worker, exchange, error) else connect_failed(worker, exchange, error)
+    if conn == NULL:
+        exchange.sites_left = <uint8_t> exchange.backend.site_count
+        exchange.refused = 0
+        return dial(worker, exchange, flag_read(&exchange.backend.preferred))
+    exchange.record.connect_us = <int64_t> ((worker.now_ns - exchange.connect_ns) // 1000)
     conn.exchange = exchange
     exchange.upstream = conn
-    if conn.flags & CONN_CONNECTING:
-        exchange.phase = PHASE_CONNECTING
-        return DISPATCH_WAIT
-    if not conn.flags & CONN_REUSED:
-        error = upstream_announce(worker, conn, exchange.client)
-        if error:
-            exchange_drop_upstream(worker, exchange, False)
-            return connect_failed(worker, exchange, error)
     return connected(worker, exchange)
+
+
+cdef dispatch_t dial(worker_t* worker, exchange_t* exchange, uint32_t site) noexcept nogil:
+    """A fresh connection to the backend's address at `site`, or to the next one that does not refuse
+    it at once (RFC 1123 2.3)."""
+    cdef connection_t* conn
+    cdef int error = 0
+    while True:
+        exchange.sites_left -= 1
+        conn = upstream_connect(worker, exchange.backend, site, &error)
+        if conn != NULL:
+            conn.exchange = exchange
+            exchange.upstream = conn
+            if conn.flags & CONN_CONNECTING:
+                exchange.phase = PHASE_CONNECTING
+                return DISPATCH_WAIT
+            error = upstream_announce(worker, conn, exchange.client)
+            if error == 0:
+                return connected(worker, exchange)
+            exchange_drop_upstream(worker, exchange, False)
+        elif want(worker, exchange, error):
+            return DISPATCH_WAIT
+        if not goes_on(exchange, error):
+            return connect_failed(worker, exchange, error)
+        site = upstream_next_site(exchange.backend, site)
+
+
+cdef bint goes_on(exchange_t* exchange, int error) noexcept nogil:
+    """True if this try goes on to the next address: it was refused, or cannot be reached from here, as ::1
+    without IPv6. What waits for a time-out has waited long enough."""
+    if error == ETIMEDOUT or (error != EADDRNOTAVAIL and is_local_fault(error)):
+        return False
+    if error != EADDRNOTAVAIL:
+        exchange.refused = error
+    return exchange.sites_left > 0
 
 
 cdef dispatch_t connected(worker_t* worker, exchange_t* exchange) noexcept nogil:
@@ -237,12 +263,21 @@ cdef dispatch_t connected(worker_t* worker, exchange_t* exchange) noexcept nogil
     if not exchange.upstream.flags & CONN_REUSED:
         timer_cancel(worker, exchange.upstream)
         exchange.record.connect_us = <int64_t> ((worker.now_ns - exchange.connect_ns) // 1000)
+        prefer(exchange.backend, exchange.upstream.site)
         if not exchange.flags & X_HTTP:
             counter_clear_shared(&exchange.backend.failed_in_a_row)
     return DISPATCH_READY
 
 
+cdef void prefer(backend_t* backend, uint32_t site) noexcept nogil:
+    """The next connect begins there."""
+    if flag_read(&backend.preferred) != site:
+        flag_write(&backend.preferred, site)
+
+
 cdef dispatch_t connect_failed(worker_t* worker, exchange_t* exchange, int error) noexcept nogil:
+    if error == EADDRNOTAVAIL and exchange.refused:
+        error = exchange.refused                 # the address that could be reached says more
     if error == EADDRNOTAVAIL:
         exchange.failure = FAIL_PORTS
         account_event(worker, EVENT_NO_PORTS, <int32_t> exchange.backend.slot, error, 0)
@@ -258,11 +293,17 @@ cdef dispatch_t connect_failed(worker_t* worker, exchange_t* exchange, int error
 cdef dispatch_t exchange_connect_done(worker_t* worker, exchange_t* exchange, int error) noexcept nogil:
     """A connect ended. `error` is 0, an errno, or ETIMEDOUT for our own time-out."""
     cdef dispatch_t outcome
+    cdef uint32_t next_site
     if error == 0:
         error = upstream_announce(worker, exchange.upstream, exchange.client)
     if error == 0:
         return connected(worker, exchange)
+    next_site = upstream_next_site(exchange.backend, exchange.upstream.site)
     exchange_drop_upstream(worker, exchange, False)
+    if goes_on(exchange, error):
+        return dial(worker, exchange, next_site)
+    if error == ETIMEDOUT:
+        prefer(exchange.backend, next_site)
     outcome = connect_failed(worker, exchange, error)
     if exchange_may_move(worker, exchange):
         return exchange_dispatch(worker, exchange)

@@ -249,6 +249,11 @@ cdef struct waiter_t:
     uint32_t slot
     uint32_t in_flight
 
+# One of the addresses of a backend, ready for connect().
+cdef struct site_t:
+    socklen_t len
+    sockaddr_storage address
+
 # A backend as the data path sees it. SHARED: made by the control plane before its slot is first
 # published, never moved, freed with the engine. Counters are relaxed atomics. Another address gets the
 # slot, and the struct, once no connection and no exchange knows of the one before.
@@ -257,9 +262,9 @@ cdef struct backend_t:
     uint32_t known           # added and not removed
     uint32_t eligible        # in the current plan
     uint32_t proxy_version   # of the header that its connections begin with; 0: none
-    int family
-    socklen_t address_len
-    sockaddr_storage address
+    site_t* sites
+    uint32_t site_count
+    uint32_t preferred       # the one that worked last
     uint64_t picked
     uint64_t connects
     uint64_t failures
@@ -355,6 +360,8 @@ cdef struct exchange_t:
     uint8_t phase
     uint8_t method
     uint8_t failure              # why nothing was connected: failure_t
+    uint8_t sites_left           # of its backend, that this try has not been at
+    int32_t refused              # errno of one that this try has been at; 0: of none
     uint32_t host_gap            # where a Host line goes into `replay`; 0 = it has one
     uint64_t counted_in          # bytes that the ledger knows of already
     uint64_t counted_out
@@ -379,6 +386,7 @@ cdef struct connection_t:
     uint8_t timer_class
     uint8_t family
     uint8_t peer_len
+    uint8_t site                 # upstream only: the address of its backend that it goes to
     uint16_t port
     int error                    # errno of the last failed recv or send
     uint32_t requests            # heads completed on it

@@ -10,7 +10,7 @@ from fastlb.native.connection cimport (
     connection_send,
 )
 from fastlb.native.linux cimport (
-    AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, iovec, sockaddr, socket, socklen_t,
+    AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, iovec, sockaddr, socket,
 )
 from fastlb.native.mailbox cimport mailbox_post, wake
 from fastlb.native.peer cimport peer_ends
@@ -21,7 +21,7 @@ from fastlb.native.types cimport (
     BACKENDS_CHUNK, CONN_BROKEN, CONN_CONNECTING, CONN_IDLE, CONN_NODELAY, CONN_READABLE, CONN_REUSED,
     CONN_TCP, LETTER_TAKE, ROLE_UPSTREAM, STEP_FAILED, TIMER_CONNECT, TIMER_POOL, backend_t,
     connection_t, counter_add_shared, counter_read, ends_t, flag_read, idle_list_t, set_first, set_read,
-    set_remove, worker_t,
+    set_remove, site_t, worker_t,
 )
 
 cdef backend_t* backend_at(worker_t* worker, unsigned int slot) noexcept nogil:
@@ -165,7 +165,7 @@ cdef void upstream_adopt(worker_t* worker, int fd, unsigned int slot) noexcept n
         place_give(worker, backend)
         return
     conn.backend = backend
-    conn.flags = CONN_TCP if backend.family != AF_UNIX else CONN_NODELAY
+    conn.flags = CONN_TCP if backend.sites[0].address.ss_family != AF_UNIX else CONN_NODELAY
     if is_kept(worker, conn, idle):
         idle_push(worker, idle, conn)
     else:
@@ -213,27 +213,35 @@ cdef bint make_place(worker_t* worker, backend_t* backend) noexcept nogil:
     return True
 
 
-cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* error) noexcept nogil:
-    """Begin to connect. NULL with the reason in `error` if that failed at once; EBUSY: the backend has
-    as many connections as it may have, and none of them is idle in this worker.
+cdef uint32_t upstream_next_site(const backend_t* backend, uint32_t site) noexcept nogil:
+    """The address to try after `site`."""
+    return site + 1 if site + 1 < backend.site_count else 0
+
+
+cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, uint32_t site,
+                                    int* error) noexcept nogil:
+    """Begin to connect to one of its addresses. NULL with the reason in `error` if that failed at once;
+    EBUSY: the backend has as many connections as it may have, and none of them is idle in this worker.
 
     The connection is open already (usual on loopback and UNIX sockets) or has CONN_CONNECTING and
     an armed time-out.
     """
     cdef connection_t* conn
+    cdef site_t* there = &backend.sites[site]
+    cdef int family = there.address.ss_family
     cdef int fd, outcome
     if not make_place(worker, backend):
         error[0] = EBUSY
         return NULL
-    fd = socket(backend.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     error[0] = errno
     if fd < 0 and is_out_of_files(error[0]) and spare(worker):
-        fd = socket(backend.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         error[0] = errno
     if fd < 0:
         place_give(worker, backend)
         return NULL
-    outcome = connect(fd, <sockaddr*> &backend.address, <socklen_t> backend.address_len)
+    outcome = connect(fd, <sockaddr*> &there.address, there.len)
     if outcome != 0 and errno != EINPROGRESS:
         error[0] = errno
         close(fd)
@@ -246,7 +254,8 @@ cdef connection_t* upstream_connect(worker_t* worker, backend_t* backend, int* e
         place_give(worker, backend)
         return NULL
     conn.backend = backend
-    conn.flags = CONN_TCP if backend.family != AF_UNIX else CONN_NODELAY
+    conn.site = <uint8_t> site
+    conn.flags = CONN_TCP if family != AF_UNIX else CONN_NODELAY
     counter_add_shared(&backend.connects, 1)
     if outcome != 0:
         conn.flags |= CONN_CONNECTING

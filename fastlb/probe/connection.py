@@ -1,10 +1,11 @@
 """The part that every probe shares: connect, ask within the time, and never leave a socket open."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from fastlb.model.address import Address
 from fastlb.model.proxied import ProxyProtocol
+from fastlb.probe.connect import reach
 from fastlb.probe.preface import preface
 from fastlb.probe.result import ProbeResult, failed_connection
 
@@ -16,22 +17,32 @@ _LATE_S = 0.1
 
 
 async def probe(
-    address: Address, ask: Ask, timeout_s: float, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+    addresses: Sequence[Address],
+    ask: Ask,
+    timeout_s: float,
+    proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
 ) -> ProbeResult:
-    """Connect to a numeric or UNIX address and let `ask` say pass or fail and why.
+    """Connect to a backend at the first of its numeric or UNIX addresses that takes it, and let `ask` say
+    pass or fail and why.
 
     `timeout_s` covers everything from the connect on. Never raises for what a backend does.
     `proxy_protocol`: begin with such a header, that of a connection of our own.
     """
-    return await judged(_connect_and_ask(address, ask, proxy_protocol), timeout_s)
+    reached: list[Address] = []
+    work = _connect_and_ask(addresses, ask, proxy_protocol, timeout_s, reached)
+    return await judged(work, timeout_s, reached)
 
 
-async def judged(work: Coroutine[None, None, Answer], timeout_s: float) -> ProbeResult:
-    """The result of `work`, which connects and asks. Never raises for what a backend does."""
+async def judged(
+    work: Coroutine[None, None, Answer], timeout_s: float, reached: Sequence[Address]
+) -> ProbeResult:
+    """The result of `work`, which connects and asks. Never raises for what a backend does. `reached`: the
+    address that took the connection is in it then."""
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     try:
         passed, reason = await _within(timeout_s, work)
+        took_s = loop.time() - started_s
     except asyncio.TimeoutError:
         late_s = loop.time() - started_s - timeout_s
         late = late_s > max(_LATE_S, timeout_s / 4)
@@ -39,7 +50,7 @@ async def judged(work: Coroutine[None, None, Answer], timeout_s: float) -> Probe
         return ProbeResult(passed=False, reason=reason, took_s=timeout_s, local=late)
     except OSError as error:
         return failed_connection(error, loop.time() - started_s)
-    return ProbeResult(passed=passed, reason=reason, took_s=loop.time() - started_s)
+    return ProbeResult(passed=passed, reason=reason, took_s=took_s, address=reached[0] if reached else None)
 
 
 async def _within(timeout_s: float, work: Coroutine[None, None, Answer]) -> Answer:
@@ -63,11 +74,20 @@ async def _within(timeout_s: float, work: Coroutine[None, None, Answer]) -> Answ
     return task.result()
 
 
-async def _connect_and_ask(address: Address, ask: Ask, proxy_protocol: ProxyProtocol) -> Answer:
+async def _connect_and_ask(
+    addresses: Sequence[Address],
+    ask: Ask,
+    proxy_protocol: ProxyProtocol,
+    timeout_s: float,
+    reached: list[Address],
+) -> Answer:
+    """`reached` is told the address that took the connection."""
+    sock, address = await reach(addresses, timeout_s)
+    reached.append(address)
     if address.is_unix:
-        reader, writer = await asyncio.open_unix_connection(address.path)
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
     else:
-        reader, writer = await asyncio.open_connection(address.host, address.port)
+        reader, writer = await asyncio.open_connection(sock=sock)
     try:
         await _begin(writer, proxy_protocol)
         return await ask(reader, writer)

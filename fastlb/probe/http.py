@@ -1,7 +1,7 @@
 """A probe that asks with GET and looks at the status."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from fastlb import __version__
@@ -28,10 +28,12 @@ async def probe_http(
     timeout_s: float,
     proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
     limits: LimitConfig = _DEFAULT_LIMITS,
+    others: Sequence[Address] = (),
 ) -> ProbeResult:
     """Pass if GET `path` is answered with a status in `expect` within `timeout_s`, in a way that traffic
     would accept.
 
+    `others`: where to connect if `address` refuses, in order.
     `host` is the Host field. Of the body BODY_MAX_BYTES are read, in what is left of the time.
     """
     request = (
@@ -48,7 +50,7 @@ async def probe_http(
             verdicts.append((False, fault))
         return verdicts[-1]
 
-    result = await probe(address, ask, timeout_s, proxy_protocol)
+    result = await probe((address, *others), ask, timeout_s, proxy_protocol)
     if not verdicts:
         return result
     # The head decides. A body that stalls or breaks off is the client's affair, as in traffic.

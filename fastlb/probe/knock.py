@@ -7,31 +7,27 @@ connect(): the kernel delays it, up to 200 ms), and a reset goes instead of it: 
 The port is known to be open, and nobody was disturbed. HAProxy does the same.
 """
 
-import asyncio
 import contextlib
-import errno
-import os
 import socket
-import struct
 import sys
+from collections.abc import Sequence
 
 from fastlb.model.address import Address
+from fastlb.probe.connect import RESET, reach
 
 # tcp(7): Linux only.
 CAN_KNOCK = sys.platform == "linux"
-_RESET = struct.pack("ii", 1, 0)
 
 
-async def knock(address: Address) -> None:
-    """Connect to a numeric address and reset before the handshake is over. Raises: OSError."""
-    ((family, _, _, _, where),) = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-    )
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
-        with contextlib.suppress(OSError):  # a kernel that only looks like Linux: the server accepts, then
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        await asyncio.get_running_loop().sock_connect(sock, where)
-        if sock.getsockname() == sock.getpeername():  # nobody listens, and the port chosen for us is the same
-            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+async def knock(addresses: Sequence[Address], timeout_s: float) -> Address:
+    """Connect to the first numeric address that takes it, and reset before the handshake is over. Returns
+    that address. Raises: OSError."""
+    sock, address = await reach(addresses, timeout_s, _hold_back)
+    sock.close()
+    return address
+
+
+def _hold_back(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # a kernel that only looks like Linux: the server accepts, then
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

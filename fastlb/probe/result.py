@@ -4,6 +4,8 @@ import errno
 import os
 from dataclasses import dataclass
 
+from fastlb.model.address import Address
+
 # Faults of this machine: they say nothing about the backend that was to be asked.
 LOCAL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 _WORDS = {
@@ -20,12 +22,14 @@ _WORDS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
     """`reason`: a few words, also for a pass. `took_s`: seconds. `local`: this machine could not
-    ask, so the result must not count for or against the backend."""
+    ask, so the result must not count for or against the backend. `address`: the one of the backend's
+    addresses that took the connection, if one did."""
 
     passed: bool
     reason: str
     took_s: float
     local: bool = False
+    address: Address | None = None
 
 
 def failed_connection(error: OSError, took_s: float) -> ProbeResult:

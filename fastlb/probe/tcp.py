@@ -1,6 +1,7 @@
 """A probe that only connects, or speaks a word or two that the user knows."""
 
 import asyncio
+from collections.abc import Sequence
 
 from fastlb.model.address import Address
 from fastlb.model.proxied import ProxyProtocol
@@ -20,26 +21,29 @@ async def probe_tcp(
     proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
     send: bytes = b"",
     expect: bytes = b"",
+    others: Sequence[Address] = (),
 ) -> ProbeResult:
     """Pass if a TCP or UNIX connection is there within `timeout_s`; with `expect`, if the backend says
     that, after it was sent `send`.
 
+    `others`: where to connect if `address` refuses, in order.
     Where nothing is to be said the backend's application never sees the connection, if it can be helped.
     """
     speaks = bool(send or expect) or proxy_protocol is not ProxyProtocol.OFF
     if not speaks and not address.is_unix and CAN_KNOCK:
-        return await judged(_knock(address), timeout_s)
+        reached: list[Address] = []
+        return await judged(_knock((address, *others), timeout_s, reached), timeout_s, reached)
 
     async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
         if send:
             await see_off(writer, send)
         return await _hear(reader, expect) if expect else _CONNECTED
 
-    return await probe(address, ask, timeout_s, proxy_protocol)
+    return await probe((address, *others), ask, timeout_s, proxy_protocol)
 
 
-async def _knock(address: Address) -> Answer:
-    await knock(address)
+async def _knock(addresses: Sequence[Address], timeout_s: float, reached: list[Address]) -> Answer:
+    reached.append(await knock(addresses, timeout_s))
     return _CONNECTED
 
 

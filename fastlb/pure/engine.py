@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from fastlb.model.address import Address
@@ -37,10 +37,18 @@ class PureEngine:
         self._here.accounts.wake_with(wake)
 
     def add_backend(
-        self, address: Address, label: str, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+        self,
+        address: Address,
+        label: str,
+        proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
+        others: Sequence[Address] = (),
     ) -> int:
-        """The slot of a numeric or UNIX address: the one it had if it is still known."""
-        return self._here.add_backend(address, label, proxy_protocol)
+        """The slot of a backend with these addresses: the one it had if it is still known."""
+        return self._here.add_backend(address, label, proxy_protocol, others)
+
+    def prefer_address(self, slot: int, site: int) -> None:
+        """Begin the next connect to the backend of `slot` at its address number `site`."""
+        self._here.prefer_address(slot, site)
 
     def remove_backend(self, slot: int) -> None:
         """Forget a backend once its last exchange has ended."""

@@ -7,13 +7,12 @@ it, or what it says would be read as the answer to somebody else's request.
 
 import asyncio
 import errno
-import ipaddress
 import os
 import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from fastlb.model.address import Address
+from fastlb.model.address import Address, SocketAddress, SocketName, socket_address
 from fastlb.model.limits import IDLE_MAX
 from fastlb.model.proxied import Ends, ProxyProtocol
 from fastlb.pure.buffers import Buffers
@@ -32,17 +31,16 @@ _CLOSE_TURNS = 3
 
 
 class Backend:
-    """One address traffic may be sent to, with its counters and its pool of idle connections."""
+    """One backend, at one address or several, with its counters and its pool of idle connections."""
 
     __slots__ = (
-        "address",
+        "addresses",
         "bytes_in",
         "bytes_out",
         "connects",
         "conns_max",
         "failed_in_a_row",
         "failures",
-        "family",
         "host",
         "idle",
         "idle_deadline",
@@ -53,22 +51,28 @@ class Backend:
         "picked",
         "places",
         "pooling",
+        "preferred",
         "proxy_version",
         "removed",
+        "sites",
         "slot",
-        "sockaddr",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, slot: int, address: Address, label: str, idle_s: float
+        self,
+        loop: asyncio.AbstractEventLoop,
+        slot: int,
+        addresses: tuple[Address, ...],
+        label: str,
+        idle_s: float,
     ) -> None:
         self.loop = loop
         self.slot = slot
-        self.address = address
+        self.addresses = addresses
         self.label = label
-        self.family, self.sockaddr = _socket_address(address)
-        # For requests of 1.0 clients that name none; a path of a UNIX socket cannot be one.
-        self.host = b"localhost" if address.is_unix else str(address).encode("latin-1")
+        self.sites = [socket_address(address) for address in addresses]
+        self.preferred = 0  # the one that worked last
+        self.host = addresses[0].authority.encode("latin-1")  # for requests of 1.0 clients that name none
         self.idle_s = idle_s
         self.idle: list[UpstreamConnection] = []  # oldest first
         self.idle_deadline = Deadline(loop, self._close_old)
@@ -90,6 +94,10 @@ class Backend:
         self.proxy_version = proxy_protocol.version
         if self.proxy_version:
             self.close_idle()
+
+    def site_after(self, site: int) -> int:
+        """The address to try after number `site`."""
+        return (site + 1) % len(self.sites)
 
     def take(self) -> "UpstreamConnection | None":
         """The idle connection used last that is still alive, or None."""
@@ -151,13 +159,6 @@ class Backend:
             self.idle.pop(0).close()
         if self.idle:
             self.idle_deadline.set(self.idle[0].idle_since_s - oldest_s)
-
-
-def _socket_address(address: Address) -> tuple[int, str | tuple[str, int]]:
-    if address.is_unix:
-        return socket.AF_UNIX, address.path
-    version = ipaddress.ip_address(address.host).version
-    return socket.AF_INET6 if version == 6 else socket.AF_INET, (address.host, address.port)
 
 
 class UpstreamUser(Protocol):
@@ -332,7 +333,9 @@ class Dial:
         "_opened",
         "_placed",
         "_roster",
+        "_site",
         "_task",
+        "_timeout_s",
     )
 
     def __init__(
@@ -355,6 +358,8 @@ class Dial:
         self._task = loop.create_task(self._run())
         roster.dials.add(self._task)
         self._task.add_done_callback(roster.dials.discard)
+        self._timeout_s = timeout_s
+        self._site = backend.preferred
         self._deadline = Deadline(loop, self._expired)
         self._deadline.set(timeout_s)
 
@@ -373,6 +378,8 @@ class Dial:
             connection = await self._connect()
         except asyncio.CancelledError:
             error = errno.ETIMEDOUT if self._placed else errno.EBUSY
+            if self._placed and not self._cancelled:
+                self._backend.preferred = self._backend.site_after(self._site)
         except OSError as failure:
             error = failure.errno or errno.ECONNREFUSED
         self._deadline.cancel()
@@ -398,29 +405,51 @@ class Dial:
             backend.places.discard(self)
             raise
 
-    async def _socket(self) -> socket.socket:
+    async def _open(self) -> UpstreamConnection:
+        """To the address that worked last, or to the next one that does not refuse (RFC 1123 2.3)."""
+        backend = self._backend
+        self._site = backend.preferred
+        refused: OSError | None = None
+        for left in reversed(range(len(backend.sites))):
+            try:
+                connection = await self._open_site(backend.sites[self._site])
+            except OSError as failure:
+                # EADDRNOTAVAIL: cannot be reached from here, as ::1 without IPv6.
+                if failure.errno != errno.EADDRNOTAVAIL:
+                    refused = failure
+                if failure.errno in LOCAL_ERRNOS - {errno.EADDRNOTAVAIL} or not left:
+                    raise (refused or failure) from None
+                self._site = backend.site_after(self._site)
+                self._deadline.set(self._timeout_s)  # for one address
+            else:
+                backend.preferred = self._site
+                return connection
+        raise AssertionError("a backend has an address")
+
+    async def _socket(self, family: int) -> socket.socket:
         """A socket, if need be with the descriptor of the connection that is idle for longest."""
         for _ in range(_CLOSE_TURNS):
             try:
-                return socket.socket(self._backend.family, socket.SOCK_STREAM)
+                return socket.socket(family, socket.SOCK_STREAM)
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._roster.close_oldest():
                     raise
             await asyncio.sleep(0)  # the loop closes it in its next turn
-        return socket.socket(self._backend.family, socket.SOCK_STREAM)
+        return socket.socket(family, socket.SOCK_STREAM)
 
-    async def _open(self) -> UpstreamConnection:
+    async def _open_site(self, site: SocketAddress) -> UpstreamConnection:
         backend = self._backend
-        sock = await self._socket()
+        family, sockaddr = site
+        sock = await self._socket(family)
         try:
             sock.setblocking(False)
-            await _connect_socket(self._loop, sock, backend.sockaddr)
+            await _connect_socket(self._loop, sock, sockaddr)
         except BaseException:
             sock.close()
             raise
         connection = UpstreamConnection(sock, backend, self._roster, self)
         try:
-            if backend.family == socket.AF_UNIX:
+            if family == socket.AF_UNIX:
                 await self._loop.create_unix_connection(lambda: connection, sock=sock)
             else:
                 await self._loop.create_connection(lambda: connection, sock=sock)
@@ -431,9 +460,7 @@ class Dial:
         return connection
 
 
-async def _connect_socket(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, sockaddr: str | tuple[str, int]
-) -> None:
+async def _connect_socket(loop: asyncio.AbstractEventLoop, sock: socket.socket, sockaddr: SocketName) -> None:
     """connect(2) without blocking. The loop's own would resolve the address, in a thread.
 
     A UNIX socket connects at once, or fails with EAGAIN if the backlog is full (unix(7)).

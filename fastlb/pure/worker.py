@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import islice
 from operator import itemgetter
 from typing import Protocol
 
-from fastlb.model.address import Address
+from fastlb.model.address import Address, check_addresses
 from fastlb.model.config import EngineConfig
 from fastlb.model.errors import ConfigError
 from fastlb.model.events import EventKind
@@ -77,7 +77,7 @@ class Worker:
         self._retry_budget = RetryBudget(config.limits.retry_percent, _now_ms())
         self.plan = Plan()
         self.backends: dict[int, Backend] = {}
-        self._by_address: dict[Address, Backend] = {}
+        self._by_addresses: dict[tuple[Address, ...], Backend] = {}
         self._free_slots: list[int] = []  # a heap of those that somebody had, lowest first
         self.clients: set[Client] = set()
         # Since when they have been idle, the longest idle one first: before a first request, and between two.
@@ -94,12 +94,13 @@ class Worker:
 
     # --- backends ---------------------------------------------------------------------------
 
-    def add_backend(self, address: Address, label: str, proxy_protocol: ProxyProtocol) -> int:
+    def add_backend(
+        self, address: Address, label: str, proxy_protocol: ProxyProtocol, others: Sequence[Address] = ()
+    ) -> int:
         """See Engine.add_backend."""
-        if not address.is_numeric:
-            raise ConfigError("backend.address", str(address), "numeric or a UNIX socket")
         check_label(label)
-        known = self._by_address.get(address)
+        addresses = check_addresses(address, others)
+        known = self._by_addresses.get(addresses)
         if known is not None:
             known.removed = False
             known.label = label
@@ -109,10 +110,16 @@ class Worker:
             raise ConfigError("backend", str(address), f"one of at most {BACKENDS_MAX}")
         slot = heappop(self._free_slots) if self._free_slots else len(self.backends)
         self.accounts.disown(slot)
-        backend = Backend(self.loop, slot, address, label, self.timeouts.upstream_idle_s)
+        backend = Backend(self.loop, slot, addresses, label, self.timeouts.upstream_idle_s)
         backend.begin_with(proxy_protocol)
-        self.backends[slot] = self._by_address[address] = backend
+        self.backends[slot] = self._by_addresses[addresses] = backend
         return slot
+
+    def prefer_address(self, slot: int, site: int) -> None:
+        """See Engine.prefer_address."""
+        if slot not in self.backends or site >= len(self.backends[slot].sites):
+            raise ConfigError("site", site, "that of an address of the backend")
+        self.backends[slot].preferred = site
 
     def remove_backend(self, slot: int) -> None:
         """See Engine.remove_backend."""
@@ -190,7 +197,7 @@ class Worker:
     def _forget_if_unused(self, backend: Backend) -> None:
         if not self.balancer.in_flight(backend.slot) and not backend.met_by:
             backend.close()
-            del self.backends[backend.slot], self._by_address[backend.address]
+            del self.backends[backend.slot], self._by_addresses[backend.addresses]
             heappush(self._free_slots, backend.slot)
             self.balancer.forget(backend.slot)
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from fastlb.model.address import Address
+from fastlb.model.address import Address, socket_address
 from support.waiting import PATIENCE_S, wait_until
 from support.wire import TruncatedError, Wire
 
@@ -43,10 +43,11 @@ class Backend:
             self._listening.bind(path)
             self.address = Address(path=path)
         else:
-            self._listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            family, name = socket_address(Address(host=host))
+            self._listening = socket.socket(family)
             if receive_buffer_bytes:  # what accept() returns has it too, on Linux
                 self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-            self._listening.bind((host, 0))
+            self._listening.bind(name)
             self.address = Address(host=host, port=self._listening.getsockname()[1])
         self._listening.listen(1024)
         self._acceptor = threading.Thread(target=self._accept, name="backend-accept", daemon=True)

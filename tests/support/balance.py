@@ -49,10 +49,16 @@ def listen_socket(family: socket.AddressFamily = socket.AF_INET, *, spread: bool
     return sock
 
 
+def address_of(backend: Backend | Address) -> Address:
+    """Where it listens."""
+    return backend.address if isinstance(backend, Backend) else backend
+
+
 class Balance:
     """An engine between clients that the test drives and backends that it scripts.
 
-    `backends` are scripted backends or addresses; the slot of each is in `slots`, in order.
+    `backends` are scripted backends or addresses, or tuples of them for one backend with several
+    addresses; the slot of each is in `slots`, in order.
     `proxied`: the listener wants PROXY headers; `proxy_protocol`: the backends do.
     """
 
@@ -60,7 +66,7 @@ class Balance:
         self,
         rooms: EngineRooms,
         loop: LoopThread,
-        backends: Sequence[Backend | Address],
+        backends: Sequence[Backend | Address | tuple[Backend | Address, ...]],
         *,
         mode: Mode = Mode.HTTP,
         weights: Sequence[int] = (),
@@ -99,10 +105,16 @@ class Balance:
             )
         )
         loop.run(self.engine.start(self._wake))
-        addresses = [backend.address if isinstance(backend, Backend) else backend for backend in backends]
-        self.slots = [
-            loop.call(lambda a=a: self.engine.add_backend(a, str(a), proxy_protocol)) for a in addresses
-        ]
+        self.slots = []
+        for backend in backends:
+            first, *others = map(address_of, backend if isinstance(backend, tuple) else (backend,))
+            self.slots.append(
+                loop.call(
+                    lambda first=first, others=others: self.engine.add_backend(
+                        first, str(first), proxy_protocol, others
+                    )
+                )
+            )
         self.plan = Plan(
             pick=pick,
             entries=tuple(
@@ -231,10 +243,14 @@ class Balance:
         wait_until(lambda: sum(e.kind is kind for e in self.events()) >= count, f"{count} x {kind.value}")
         return [event for event in self._events if event.kind is kind]
 
-    def add(self, backend: Backend | Address, label: str = "") -> int:
+    def add(self, backend: Backend | Address, label: str = "", *others: Address) -> int:
         """Add a backend, or label it anew, and return its slot; the plan is not changed."""
-        address = backend.address if isinstance(backend, Backend) else backend
-        return self._loop.call(lambda: self.engine.add_backend(address, label or str(address)))
+        address = address_of(backend)
+        return self._loop.call(lambda: self.engine.add_backend(address, label or str(address), others=others))
+
+    def prefer(self, slot: int, site: int) -> None:
+        """Say that a check found this address of a backend."""
+        self._loop.call(lambda: self.engine.prefer_address(slot, site))
 
     def remove(self, slot: int) -> None:
         """Remove a backend that the plan does not name any more."""

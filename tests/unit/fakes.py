@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastlb.control.logs import OperationLog
 from fastlb.model.address import Address
@@ -20,7 +20,8 @@ class FakeEngine:
 
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config
-        self.slots: dict[Address, int] = {}
+        self.slots: dict[tuple[Address, ...], int] = {}
+        self.preferred: dict[int, int] = {}
         self.removed: list[int] = []
         self.ended: list[tuple[int, str]] = []
         self.plans: list[Plan] = []
@@ -42,10 +43,17 @@ class FakeEngine:
         self.wake = wake
 
     def add_backend(
-        self, address: Address, label: str, proxy_protocol: ProxyProtocol = ProxyProtocol.OFF
+        self,
+        address: Address,
+        label: str,
+        proxy_protocol: ProxyProtocol = ProxyProtocol.OFF,
+        others: Sequence[Address] = (),
     ) -> int:
         self.proxy_protocols[address] = proxy_protocol
-        return self.slots.setdefault(address, len(self.slots))
+        return self.slots.setdefault((address, *others), len(self.slots))
+
+    def prefer_address(self, slot: int, site: int) -> None:
+        self.preferred[slot] = site
 
     def remove_backend(self, slot: int) -> None:
         assert slot not in self.picked, "a plan still names it"

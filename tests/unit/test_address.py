@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastlb.model.address import Address, parse_backend, parse_listen
+from fastlb.model.address import Address, from_socket, parse_backend, parse_listen, socket_address
 from fastlb.model.errors import ConfigError
 
 
@@ -97,3 +97,36 @@ def test_what_no_socket_address_holds_is_refused_however_it_is_made(made):
     """An engine copies it into a struct of fixed size."""
     with pytest.raises(ConfigError):
         Address(**made)
+
+
+@pytest.mark.parametrize("parse", [parse_listen, parse_backend])
+@pytest.mark.parametrize("host", ["fe80::1%eth0", "fe80::1%3"])
+def test_link_local_address_names_its_interface(parse, host):
+    """By name or by number (RFC 4007 11.2); each interface has addresses of that kind."""
+    address = parse(f"[{host}]:80")
+
+    assert (address.host, address.is_numeric, str(address)) == (host, True, f"[{host}]:80")
+    assert address.authority == "[fe80::1]:80"
+
+
+@pytest.mark.parametrize("parse", [parse_listen, parse_backend])
+@pytest.mark.parametrize("text", ["[fe80::1]:80", "[fe80::1%]:80", "[::1%lo]:80", "[2001:db8::1%eth0]:80"])
+def test_interface_that_is_missing_or_means_nothing_is_refused(parse, text):
+    """The kernel refuses to connect and to bind without it, and ignores it where it means nothing."""
+    with pytest.raises(ConfigError):
+        parse(text)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%lo"])
+def test_socket_address_and_back(host):
+    """Python drops the interface from a tuple of two, and getsockname() tells its number only."""
+    address = Address(host=host, port=80)
+
+    assert from_socket(socket_address(address)[1]) == address
+
+
+@pytest.mark.parametrize("host", ["fe80::1%nothing", "fe80::1%999999"])
+def test_socket_address_needs_an_interface_that_is_there(host):
+    """Otherwise connect() or bind() would fail for a reason that nobody understands."""
+    with pytest.raises(OSError, match=r"nterface|device"):
+        socket_address(Address(host=host, port=80))

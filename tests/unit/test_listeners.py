@@ -4,12 +4,14 @@ import contextlib
 import errno
 import os
 import socket
+import subprocess
 
 import pytest
 
 from fastlb.control.listeners import bind, bound_address, path_identity, unlink_own
 from fastlb.model.address import Address
 from fastlb.model.errors import StartError
+from support import own_network
 
 
 def connect(host: str, port: int) -> None:
@@ -235,3 +237,13 @@ def test_a_path_that_is_refused_is_named(monkeypatch, tmp_path, number, said):
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     assert refusal(Address(path=str(tmp_path / "s"))).endswith(said)
+
+
+def test_link_local_address_is_bound_on_its_interface(request):
+    """`bind()` of Python forgets the interface unless it gets four values; the port is said with it."""
+    if not own_network.is_own():
+        own_network.run_again(request.node.nodeid, "pure")
+        return
+    subprocess.run(["ip", "-6", "addr", "add", "fe80::1/64", "dev", "lo", "nodad"], check=True)
+    with bind(Address(host="fe80::1%lo")) as sock:
+        assert bound_address(sock).host == "fe80::1%lo"

@@ -725,7 +725,7 @@ def test_a_backend_whose_name_resolves_elsewhere_is_found_there():
     member = pool.all.member("a")
     old = member.slot
 
-    assert pool.all.move(member, Address(host="127.0.0.9", port=80))
+    assert pool.all.move(member, (Address(host="127.0.0.9", port=80),))
     assert (pool.picked, pool.engine.removed) == ("ab", [old])
     assert pool.watched.calls[-1] == ("forward", "a")
 
@@ -735,7 +735,7 @@ def test_a_name_that_resolves_to_another_backends_address_changes_nothing():
     pool = Pool({}, {}, enabled=False)
     a, b = pool.all.members
 
-    assert not pool.all.move(a, b.address)
+    assert not pool.all.move(a, (b.address,))
     assert (pool.picked, pool.engine.removed) == ("ab", [])
 
 
@@ -803,7 +803,7 @@ def test_proxy_protocol_reaches_the_engine_also_at_a_new_address():
     """A backend whose name resolves elsewhere wants the same header there."""
     pool = Pool({"proxy_protocol": ProxyProtocol.V2}, {})
     other = Address(host="127.0.0.2", port=1)
-    pool.all.move(pool.all.member("a"), other)
+    pool.all.move(pool.all.member("a"), (other,))
 
     assert list(pool.engine.proxy_protocols.values()) == [
         ProxyProtocol.V2,
@@ -816,7 +816,7 @@ def test_backend_at_the_address_of_another_does_not_change_that_one():
     """Its name in the log, and whether it wants PROXY headers, are its own."""
     pool = Pool({"proxy_protocol": ProxyProtocol.V1}, {})
     a, b = pool.all.members
-    assert not pool.all.move(b, a.address)
+    assert not pool.all.move(b, (a.address,))
     with pytest.raises(ConfigError):
         pool.all.add(BackendConfig(address=a.address, name="c"), a.address)
 
@@ -839,3 +839,41 @@ def test_a_backend_is_removed_also_where_none_is_checked():
     pool.remove("a")
 
     assert (engine.removed, pool.members) == ([member.slot], ())
+
+
+def test_an_address_that_a_check_found_is_where_traffic_begins():
+    """The first address of the name refuses; clients should not have to find that out again."""
+    pool = Pool()
+    first, second, third = (Address(host=f"10.0.0.{n}", port=80) for n in (1, 2, 3))
+    member = pool.all.add(BackendConfig(address=Address(host="app.example", port=80)), first, (second, third))
+    before = (member.address, member.others)
+    for _ in range(2):
+        pool.all.observe_probe(member, ProbeResult(passed=True, reason="connected", took_s=0, address=second))
+
+    assert before == (first, (second, third))
+    assert (member.address, member.others) == (second, (third, first))
+    assert pool.engine.preferred == {member.slot: 1}
+    assert len(pool.said.about("backend reached", "at 10.0.0.2:80")) == 1
+
+
+def test_a_backend_begins_with_no_address_that_another_begins_with():
+    """Two names of one machine would get it twice its share."""
+    pool = Pool()
+    first, second = (Address(host=f"10.0.0.{n}", port=80) for n in (1, 2))
+    for name in ("a", "b"):
+        pool.all.add(BackendConfig(address=Address(host=name, port=80)), first, (second,))
+
+    assert [member.addresses for member in pool.all.members] == [(first, second), (second,)]
+    with pytest.raises(ConfigError):
+        pool.all.add(BackendConfig(address=Address(host="c", port=80)), first, (second,))
+
+
+def test_a_removed_backend_leaves_its_addresses_to_others():
+    """Also when another address than its first one worked last."""
+    pool = Pool()
+    first, second = (Address(host=f"10.0.0.{n}", port=80) for n in (1, 2))
+    member = pool.all.add(BackendConfig(address=Address(host="a", port=80)), first, (second,))
+    pool.all.observe_probe(member, ProbeResult(passed=True, reason="connected", took_s=0, address=second))
+    pool.all.remove("a:80")
+
+    assert pool.all.add(BackendConfig(address=first), first).addresses == (first,)

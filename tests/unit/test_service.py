@@ -442,14 +442,14 @@ def test_backends_with_names_are_followed(monkeypatch):
     followed = []
 
     class Follower:
-        def __init__(self, membership, log):
+        def __init__(self, membership, log, resolver, absent):
             followed.append(membership)
 
         async def follow(self):
             await asyncio.sleep(60)
 
-    async def resolve(address, flag):  # the real one leaves a thread of the resolver behind
-        return address if address.is_numeric else Address(host="127.0.0.1", port=address.port)
+    async def resolve(resolver, address, flag):
+        return (address if address.is_numeric else Address(host="127.0.0.1", port=address.port),)
 
     monkeypatch.setattr(service, "NameFollower", Follower)
     monkeypatch.setattr(service, "resolve", resolve)
@@ -458,6 +458,52 @@ def test_backends_with_names_are_followed(monkeypatch):
     named = BackendConfig(address=Address(host="localhost", port=1))
     run(nothing, replace(config(1), backends=(named,)))
     assert len(followed) == 1
+
+
+def test_a_name_that_does_not_resolve_yet_is_a_backend_that_is_down(monkeypatch, listening):
+    """The balancer must not wait for the resolver, nor end because of it."""
+
+    async def resolve(resolver, address, flag):
+        return (address,) if address.is_numeric else ()
+
+    async def look(supervisor):
+        assert [member.label for member in supervisor.membership.members] == ["b0"]
+
+    monkeypatch.setattr(service, "resolve", resolve)
+    settings = config(listening())
+    named = BackendConfig(address=Address(host="late.example", port=1))
+    said = run(look, replace(settings, backends=(*settings.backends, named)))
+
+    assert said.about("warning", "does not resolve yet", "backend=late.example:1")
+
+
+def test_a_listener_needs_its_address_at_once(monkeypatch):
+    """There is nothing to accept from until then."""
+
+    async def resolve(resolver, address, flag):
+        return (address,) if address.is_numeric else ()
+
+    monkeypatch.setattr(service, "resolve", resolve)
+    listener = ListenerConfig(address=Address(host="edge.example", port=0))
+    with pytest.raises(StartError, match=r"--listen edge.example:0: no answer"):
+        run(nothing, config(listeners=(listener,)))
+
+
+def test_an_address_given_by_itself_is_not_one_of_a_name(monkeypatch):
+    """Each address is one backend's; the name has others."""
+    found = tuple(Address(host=f"127.0.0.{n}", port=1) for n in (1, 2, 3))
+
+    async def resolve(resolver, address, flag):
+        return (address,) if address.is_numeric else found
+
+    async def look(supervisor):
+        first, second = supervisor.membership.members
+        assert first.addresses == found[1:]
+        assert second.addresses == found[:1]
+
+    monkeypatch.setattr(service, "resolve", resolve)
+    named = BackendConfig(address=Address(host="app.example", port=1))
+    run(look, config(backends=(named, BackendConfig(address=found[0])), probe=ProbeConfig(enabled=False)))
 
 
 def test_an_engine_that_calls_twice_is_asked_once(monkeypatch):
