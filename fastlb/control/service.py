@@ -168,9 +168,15 @@ class Supervisor:
 
     async def _resolve(self, addresses: Sequence[Address], flag: str) -> list[tuple[Address, ...]]:
         """All at once. Raises: StartError for the first name or interface that there is not."""
-        work = [asyncio.ensure_future(resolve(self._resolver, address, flag)) for address in addresses]
+        # An IPv4 address is what it is: ten thousand tasks would be half a second.
+        found: dict[Address, tuple[Address, ...]] = {
+            address: (address,) for address in addresses if ":" not in address.host and address.is_numeric
+        }
+        others = [address for address in addresses if address not in found]
+        work = [asyncio.ensure_future(resolve(self._resolver, address, flag)) for address in others]
         try:
-            return list(await asyncio.gather(*work))
+            found |= zip(others, await asyncio.gather(*work), strict=True)
+            return [found[address] for address in addresses]
         finally:
             for task in work:
                 task.cancel()

@@ -80,9 +80,10 @@ def socket_address(address: Address) -> SocketAddress:
     """
     if address.is_unix:
         return socket.AF_UNIX, address.path
-    ip = ipaddress.ip_address(address.host)
-    if isinstance(ip, ipaddress.IPv4Address):
-        return socket.AF_INET, (str(ip), address.port)
+    if ":" not in address.host:
+        ipaddress.IPv4Address(address.host)
+        return socket.AF_INET, (address.host, address.port)
+    ip = ipaddress.IPv6Address(address.host)
     zone = ip.scope_id
     return socket.AF_INET6, (str(ip).partition("%")[0], address.port, 0, _interface(zone) if zone else 0)
 

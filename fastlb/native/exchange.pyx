@@ -21,7 +21,8 @@ from fastlb.native.types cimport (
     FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_REFUSED, FAIL_TIMEOUT, LETTER_ROOM, PHASE_CONNECTING, PHASE_DATA,
     PHASE_HEAD, PHASE_QUEUED, TIMER_CONNECT, TIMER_QUEUE, TIMER_ROOM, X_COUNTED, X_HTTP, X_IDEMPOTENT,
     X_READY, X_REPLAYABLE, X_RETRIED, X_TUNNEL, X_WAITING, X_WANTING, backend_t, connection_t, counter_add,
-    counter_add_shared, counter_clear_shared, exchange_t, flag_read, flag_write, set_add, set_remove, worker_t,
+    counter_add_shared, counter_clear_shared, exchange_t, flag_read, flag_write, set_add, set_remove,
+    worker_t,
 )
 from fastlb.native.upstream cimport (
     backend_at, is_local_fault, is_out_of_files, upstream_announce, upstream_connect, upstream_next_site,
