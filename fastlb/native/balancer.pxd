@@ -77,6 +77,7 @@ cdef bint balancer_init(balancer_t* b, uint64_t seed) noexcept nogil
 cdef void balancer_free(balancer_t* b) noexcept nogil
 cdef int balancer_acquire(balancer_t* b, const int32_t* tried, uint32_t tried_count,
                           uint32_t* in_flight) noexcept nogil
+cdef bint balancer_acquire_at(balancer_t* b, uint32_t slot, uint32_t* in_flight) noexcept nogil
 cdef bint balancer_release(balancer_t* b, uint32_t slot, bint named) noexcept nogil
 cdef uint32_t balancer_in_flight(balancer_t* b, uint32_t slot) noexcept nogil
 cdef uint32_t balancer_peek(const balancer_t* b, uint32_t slot) noexcept nogil

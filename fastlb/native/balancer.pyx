@@ -222,7 +222,6 @@ cdef int pick_backup(balancer_t* b, const int32_t* tried, uint32_t tried_count) 
 
 cdef int acquire_locked(balancer_t* b, const int32_t* tried, uint32_t tried_count,
                         uint32_t* in_flight) noexcept nogil:
-    cdef node_t* node
     cdef int picked
     if b.pick != PICK_LEAST_LOADED:
         picked = pick_from_table(b, tried, tried_count)
@@ -234,13 +233,30 @@ cdef int acquire_locked(balancer_t* b, const int32_t* tried, uint32_t tried_coun
         picked = pick_backup(b, tried, tried_count)
     if picked < 0:
         return picked
-    node = &b.nodes[picked]
+    in_flight[0] = count_one(b, <uint32_t> picked)
+    return picked
+
+
+cdef uint32_t count_one(balancer_t* b, uint32_t slot) noexcept nogil:
+    """Count one more exchange. Returns how many there are now."""
+    cdef node_t* node = &b.nodes[slot]
     flag_write(&node.in_flight, node.in_flight + 1)
     b.tick += 1
     node.picked_tick = b.tick
-    in_flight[0] = node.in_flight
-    node_settle(b, <uint32_t> picked)
-    return picked
+    node_settle(b, slot)
+    return node.in_flight
+
+
+cdef bint balancer_acquire_at(balancer_t* b, uint32_t slot, uint32_t* in_flight) noexcept nogil:
+    """Count one more exchange on `slot`, for a client that has a connection there. False if that may not
+    be: it is out or full. Such a client goes past the queue, which is for places that it does not take."""
+    cdef bint counted
+    spin_lock(&b.lock)
+    counted = slot < b.node_cap and b.nodes[slot].tier == TIER_PRIMARY and not is_full(&b.nodes[slot])
+    if counted:
+        in_flight[0] = count_one(b, slot)
+    spin_unlock(&b.lock)
+    return counted
 
 
 cdef int balancer_acquire(balancer_t* b, const int32_t* tried, uint32_t tried_count,

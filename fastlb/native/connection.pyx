@@ -6,6 +6,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastlb.native.batch cimport batch_note, batch_open
+from fastlb.native.bound cimport bound_remove
 from fastlb.native.buffer cimport (
     BUFFER_LARGE_BYTES, BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
     buffer_uncount,
@@ -54,6 +55,7 @@ cdef connection_t* connection_open(worker_t* worker, int fd, role_t role) noexce
 
 cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil:
     """Close the descriptor (with FIN if nothing unread is left) and give everything back."""
+    cdef connection_t* bound
     if conn.flags & CONN_BATCHED:
         connection_flush(worker, conn)               # it was said to be on its way
     timer_cancel(worker, conn)
@@ -65,6 +67,10 @@ cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil:
     connection_forget_head(worker, conn)
     free(conn.announced)
     conn.announced = NULL
+    if conn.partner != NULL:                         # a client that has a backend's connection of its own
+        bound = conn.partner
+        bound_remove(worker, bound)
+        connection_discard(worker, bound)
     close(conn.fd)
     if conn.backend != NULL:
         place_give(worker, conn.backend)

@@ -50,6 +50,7 @@ from fastlb.model.ledger import BackendCounts, Holdings, Ledger, ReadCounts, Ver
 from fastlb.model.limits import (
     BACKENDS_MAX, IDLE_MAX, LAST_REQUEST_S, LINGER_S, LINGER_SILENCE_S, check_label,
 )
+from fastlb.model.own_ports import may_meet_itself
 from fastlb.model.plan import Plan
 from fastlb.model.proxied import ProxyProtocol
 
@@ -479,6 +480,8 @@ cdef class NativeEngine:
         for address in addresses:
             fill_site(&backend.sites[backend.site_count], address)
             backend.site_count += 1
+            if not address.is_unix and may_meet_itself(address.host, address.port):
+                backend.own_port = True
 
     def prefer_address(self, slot: int, site: int) -> None:
         """Begin the next connect to the backend of `slot` at its address number `site`."""

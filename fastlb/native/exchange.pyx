@@ -6,8 +6,8 @@ from libc.string cimport memcpy, memset
 
 from fastlb.native.accounting cimport account_event, account_exchange, account_failure
 from fastlb.native.balancer cimport (
-    ACQUIRE_FULL, ACQUIRE_NONE, balancer_acquire, balancer_grant, balancer_release, balancer_t,
-    balancer_unname, balancer_unwait, balancer_wait,
+    ACQUIRE_FULL, ACQUIRE_NONE, balancer_acquire, balancer_acquire_at, balancer_grant, balancer_release,
+    balancer_t, balancer_unname, balancer_unwait, balancer_wait,
 )
 from fastlb.native.buffer cimport buffer_drop
 from fastlb.native.connection cimport connection_close, connection_discard, connection_reset
@@ -26,7 +26,7 @@ from fastlb.native.types cimport (
 )
 from fastlb.native.upstream cimport (
     backend_at, is_local_fault, is_out_of_files, upstream_announce, upstream_connect, upstream_next_site,
-    upstream_take,
+    upstream_take, upstream_take_kept,
 )
 
 cdef uint64_t SPARE_WAIT_NS = 100_000_000    # for a descriptor of another worker
@@ -125,6 +125,8 @@ cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexce
     cdef uint32_t in_flight = 0
     cdef int picked
     cdef dispatch_t outcome
+    if exchange.client.partner != NULL and take_kept(worker, exchange):
+        return connected(worker, exchange)
     while True:
         picked = balancer_acquire(<balancer_t*> worker.balancer, exchange.record.tried,
                                   exchange.record.tried_count, &in_flight)
@@ -143,6 +145,23 @@ cdef dispatch_t exchange_dispatch(worker_t* worker, exchange_t* exchange) noexce
         outcome = exchange_connect(worker, exchange)
         if outcome != DISPATCH_NONE or not exchange_may_move(worker, exchange):
             return outcome
+
+
+cdef bint take_kept(worker_t* worker, exchange_t* exchange) noexcept nogil:
+    """Go on with the private connection of the client. False if it is of no use: it is closed then."""
+    cdef connection_t* conn = upstream_take_kept(worker, exchange.client)
+    cdef uint32_t in_flight = 0
+    if conn == NULL:
+        return False
+    if not balancer_acquire_at(<balancer_t*> worker.balancer, conn.backend.slot, &in_flight):
+        connection_discard(worker, conn)
+        return False
+    count_in(worker, exchange, conn.backend.slot, in_flight)
+    exchange.record.tries += 1
+    exchange.record.connect_us = 0
+    exchange.upstream = conn
+    conn.exchange = exchange
+    return True
 
 
 cdef bint exchange_may_move(worker_t* worker, exchange_t* exchange) noexcept nogil:

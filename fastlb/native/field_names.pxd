@@ -34,6 +34,7 @@ ctypedef enum field_id_t:
     FIELD_FORWARDED       # Forwarded and X-Forwarded-For, -Proto, -Host, -Port
     FIELD_CLIENT          # other ways of saying who a client is; for trusted proxies alone
     FIELD_EXPECT
+    FIELD_AUTH            # Authorization, WWW-Authenticate and their relatives for proxies
     FIELD_MAX_FORWARDS
     FIELD_DATE
     FIELD_HEAD            # one that does not pass as a trailer
@@ -83,7 +84,7 @@ cdef inline uint8_t name_id(const names_t* names, const uint8_t* name, uint32_t 
         if known.len == len:
             if scan_equal(name, known.text, len):
                 return known.id
-            if not in_response and scan_folds(name, known.text, len):
+            if not in_response and known.id != FIELD_AUTH and scan_folds(name, known.text, len):
                 if known.id == FIELD_CONTENT_LENGTH or known.id == FIELD_TRANSFER_ENCODING:
                     return FIELD_AMBIGUOUS
                 return FIELD_FOLDED

@@ -47,6 +47,7 @@ cdef enum:
     HEAD_EXPECTS = 4096       # the client may wait for an answer before it sends its body
     HEAD_HAS_DATE = 8192
     HEAD_TE_TRAILERS = 16384  # TE says that the sender takes trailers
+    HEAD_BINDS = 32768        # credentials or a challenge that authenticate the connection
 
 cdef struct field_t:
     uint32_t name_at

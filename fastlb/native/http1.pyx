@@ -4,8 +4,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastlb.native.field_names cimport (
-    FIELD_AMBIGUOUS, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_EXPECT, FIELD_HOST,
-    FIELD_OTHER, FIELD_TE, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, name_id, names_t, protocol_passes,
+    FIELD_AMBIGUOUS, FIELD_AUTH, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_EXPECT,
+    FIELD_HOST, FIELD_OTHER, FIELD_TE, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, name_id, names_t,
+    protocol_passes,
 )
 from fastlb.native.types cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 
@@ -275,9 +276,26 @@ cdef int field_read(head_t* head, field_t* field, const uint8_t* text,
         te_read(head, field, text)
     elif field.id == FIELD_DATE:
         head.flags |= HEAD_HAS_DATE
+    elif field.id == FIELD_AUTH:
+        auth_read(head, field, text)
     elif field.id == FIELD_AMBIGUOUS:
         return bad(head)
     return HEAD_DONE
+
+
+cdef void auth_read(head_t* head, const field_t* field, const uint8_t* text) noexcept nogil:
+    """Is one of the schemes NTLM or Negotiate? A comma in a quoted string may end a member too early, which
+    at worst makes a connection private that need not be."""
+    cdef uint32_t at = field.value_at, end = field.value_at + field.value_len
+    cdef uint32_t item_at = 0, item_len = 0, word
+    while at <= end:
+        at = list_item(text, at, end, &item_at, &item_len)
+        word = 0
+        while word < item_len and text[item_at + word] != SP and text[item_at + word] != TAB:
+            word += 1
+        if (word == 4 and scan_equal(text + item_at, "ntlm", 4)) \
+                or (word == 9 and scan_equal(text + item_at, "negotiate", 9)):
+            head.flags |= HEAD_BINDS
 
 
 cdef void upgrade_read(head_t* head, const field_t* field, const uint8_t* text,

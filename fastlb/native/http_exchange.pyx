@@ -11,9 +11,9 @@ from fastlb.native.buffer cimport (
 )
 from fastlb.native.chunked cimport CHUNK_BAD, CHUNK_HEAD_BYTES, chunk_head_write
 from fastlb.native.connection cimport (
-    connection_cut, connection_finish, connection_flush, connection_linger, connection_note,
-    connection_quiet, connection_receive, connection_reset, connection_send, connection_send_wait,
-    connection_still_takes, connection_writable,
+    connection_cut, connection_discard, connection_finish, connection_flush, connection_linger,
+    connection_note, connection_quiet, connection_receive, connection_reset, connection_send,
+    connection_send_wait, connection_still_takes, connection_writable,
 )
 from fastlb.native.exchange cimport (
     DISPATCH_NONE, DISPATCH_READY, dispatch_t, exchange_close, exchange_connect, exchange_connect_done,
@@ -21,9 +21,9 @@ from fastlb.native.exchange cimport (
     exchange_may_move, exchange_open, exchange_phase_letter, exchange_reach_again, exchange_release,
 )
 from fastlb.native.http1 cimport (
-    HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_EXPECTS, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE, METHOD_GET,
-    METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, METHOD_TRACE, head_keeps_alive, head_passes_trailers,
-    head_request_framing, head_response_framing, head_t,
+    HEAD_BINDS, HEAD_CONN_UPGRADE, HEAD_DONE, HEAD_EXPECTS, HEAD_HAS_UPGRADE, HEAD_MORE, METHOD_DELETE,
+    METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, METHOD_TRACE, head_keeps_alive,
+    head_passes_trailers, head_request_framing, head_response_framing, head_t,
 )
 from fastlb.native.http_head cimport (
     HEAD_EOF, HEAD_LOST, head_consume, head_receive, head_scheme_fits, received_t, reply_write,
@@ -38,18 +38,18 @@ from fastlb.native.relay cimport (
 from fastlb.native.tcp_exchange cimport tcp_abort, tcp_pump, tcp_timeout
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    CONN_BATCHED, CONN_CONNECTING, CONN_HANGUP, CONN_READABLE, CONN_REUSED, CONN_UNSENT,
+    CONN_BATCHED, CONN_CONNECTING, CONN_HANGUP, CONN_PRIVATE, CONN_READABLE, CONN_REUSED, CONN_UNSENT,
     EVENT_BACKEND_FAILED, FAIL_BROKEN, FAIL_LOCAL, FAIL_PORTS, FAIL_QUEUE_FULL, FAIL_QUEUE_TIMEOUT,
     FAIL_REFUSED, FAIL_TIMEOUT, FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, FRAME_RAW,
     METHOD_MAX_BYTES, PHASE_DATA, PHASE_DONE, PHASE_HEAD, PHASE_REQUEST, REST_MAX_BYTES, SCRATCH_BYTES,
     SIDE_MESSAGE, SIDE_SOURCE, SIDE_TARGET, STEP_AGAIN, STEP_EOF, STEP_FAILED, TARGET_MAX_BYTES,
     TIMER_CONNECT, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER, TIMER_QUEUE, TIMER_RESPONSE,
     TIMER_ROOM, TIMER_SEND, TIMER_SILENCE, TIMER_TUNNEL, X_ANSWERED, X_CONTINUED, X_CUT, X_EXPECTS, X_HEAD,
-    X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_REPLAYABLE, X_REQUEST_LOST, X_REST,
-    X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t, flag_read, half_t,
-    step_t, worker_t,
+    X_HTTP, X_HTTP10, X_IDEMPOTENT, X_KEEP_CLIENT, X_KEEP_UPSTREAM, X_PRIVATE, X_REPLAYABLE,
+    X_REQUEST_LOST, X_REST, X_RETRIED, X_TUNNEL, X_UPGRADE, connection_t, counter_clear_shared, exchange_t,
+    flag_read, half_t, step_t, worker_t,
 )
-from fastlb.native.upstream cimport upstream_connected, upstream_give
+from fastlb.native.upstream cimport upstream_connected, upstream_give, upstream_keep
 
 cdef enum:
     INTERIM_PER_TURN = 16        # interim responses of one exchange; then it is the others' turn
@@ -196,6 +196,8 @@ cdef uint32_t request_flags(head_t* head) noexcept nogil:
         flags |= X_UPGRADE
     if head.flags & HEAD_EXPECTS:
         flags |= X_EXPECTS
+    if head.flags & HEAD_BINDS:
+        flags |= X_PRIVATE
     if head.method == METHOD_HEAD:
         flags |= X_HEAD
     if head.method in (METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE):
@@ -265,6 +267,8 @@ cdef void request_send(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef step_t step
     exchange.request.target = exchange.upstream
     exchange.flags &= ~X_REQUEST_LOST                # that was the connection before
+    if exchange.flags & X_PRIVATE:
+        exchange.upstream.flags |= CONN_PRIVATE
     if exchange.replay_sent == 0:
         step = connection_send(worker, exchange.upstream, pieces, request_pieces(exchange, pieces), False)
         if step == STEP_FAILED and exchange.upstream.error == ENOMEM:
@@ -644,6 +648,8 @@ cdef void response_start(worker_t* worker, exchange_t* exchange, received_t* fou
         exchange.flags &= ~X_KEEP_CLIENT
     if head_keeps_alive(head) and framing != FRAME_CLOSE:
         exchange.flags |= X_KEEP_UPSTREAM
+    if head.flags & HEAD_BINDS and (head.status == 401 or head.status == 407):
+        upstream.flags |= CONN_PRIVATE
     exchange.record.status = head.status
     exchange.record.first_byte_us = <int64_t> ((worker.now_ns - exchange.picked_ns) // 1000)
     exchange.phase = PHASE_DATA
@@ -707,7 +713,12 @@ cdef void backend_done(worker_t* worker, exchange_t* exchange) noexcept nogil:
         if exchange.flags & X_KEEP_UPSTREAM and not exchange.flags & X_REQUEST_LOST \
                 and not relay_pending(&exchange.request):
             exchange.upstream = NULL
-            upstream_give(worker, upstream)
+            if not upstream.flags & CONN_PRIVATE:
+                upstream_give(worker, upstream)
+            elif exchange.flags & X_KEEP_CLIENT:
+                upstream_keep(worker, upstream, exchange.client)
+            else:
+                connection_discard(worker, upstream)
         else:
             exchange_drop_upstream(worker, exchange, False)
     exchange_release(worker, exchange)

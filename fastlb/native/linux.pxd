@@ -107,6 +107,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int connect(int fd, const sockaddr* address, socklen_t len)
     int accept4(int fd, sockaddr* address, socklen_t* len, int flags)
     int getsockname(int fd, sockaddr* address, socklen_t* len)
+    int getpeername(int fd, sockaddr* address, socklen_t* len)
     int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int name, const void* value, socklen_t len)
     int getsockopt(int fd, int level, int name, void* value, socklen_t* len)

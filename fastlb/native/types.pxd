@@ -80,6 +80,7 @@ cdef enum:
     CONN_BATCHED = 1024      # its outbox is sent at the end of the turn
     CONN_UNSENT = 2048       # the kernel has taken nothing of its outbox yet
     CONN_URGENT = 4096       # urgent data has come: a short read may end at its mark
+    CONN_PRIVATE = 8192      # of a backend, authenticated for one client: see bound.pxd
 
 # Time-out classes: all members of a class wait equally long.
 cdef enum:
@@ -187,6 +188,7 @@ cdef enum:
     X_WANTING = 131072       # in the worker's list of those that wait for room
     X_REST = 262144          # the client has its whole response; the rest of the request is on its way
     X_EXPECTS = 524288       # the client may wait for an answer before it sends its body
+    X_PRIVATE = 1048576      # its request authenticates the connection that it is sent on
 
 cdef enum:
     TRIES_MAX = 10           # model.limits.TRIES_MAX
@@ -272,6 +274,7 @@ cdef struct backend_t:
     uint64_t open            # connections, see places.pxd
     uint64_t wanted          # set of workers that wait for one
     uint32_t conns_max       # that may be open; 0 = no limit
+    uint32_t own_port        # a connect may meet itself: see model/own_ports.py
     uint64_t bytes_in
     uint64_t bytes_out
     char host_line[80]           # for requests that bring no Host
@@ -393,6 +396,7 @@ cdef struct connection_t:
     uint64_t deadline_ns         # CLOCK_MONOTONIC
     connection_t* timer_prev
     connection_t* timer_next
+    connection_t* partner        # a client's idle private connection, and the other way round
     connection_t* idle_prev      # in the pool of idle upstream connections
     connection_t* idle_next
     exchange_t* exchange
@@ -413,6 +417,7 @@ cdef struct timer_list_t:
 
 cdef struct idle_list_t:
     connection_t* head
+    connection_t* bound          # idle private ones
     uint32_t count
 
 cdef struct pipe_t:

@@ -12,6 +12,8 @@ from fastlb.native.types cimport backend_t, connection_t, exchange_t, failure_t,
 cdef backend_t* backend_at(worker_t* worker, unsigned int slot) noexcept nogil
 cdef connection_t* upstream_take(worker_t* worker, backend_t* backend, bint check) noexcept nogil
 cdef void upstream_give(worker_t* worker, connection_t* conn) noexcept nogil
+cdef void upstream_keep(worker_t* worker, connection_t* conn, connection_t* client) noexcept nogil
+cdef connection_t* upstream_take_kept(worker_t* worker, connection_t* client) noexcept nogil
 cdef void upstream_forget(worker_t* worker, connection_t* conn) noexcept nogil
 cdef void upstream_purge(worker_t* worker, bint everything) noexcept nogil
 cdef void upstream_make_room(worker_t* worker, int slot, unsigned int asker) noexcept nogil

@@ -1,16 +1,20 @@
 """See upstream.pxd."""
 
-from libc.errno cimport EADDRNOTAVAIL, EBUSY, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.errno cimport (
+    EADDRNOTAVAIL, EBUSY, ECONNREFUSED, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno,
+)
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
+from fastlb.native.bound cimport bound_add, bound_remove
 from fastlb.native.connection cimport (
     connection_detach, connection_discard, connection_error, connection_open, connection_quiet,
     connection_send,
 )
 from fastlb.native.linux cimport (
-    AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, iovec, sockaddr, socket,
+    AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, getpeername, getsockname, iovec,
+    sockaddr, sockaddr_storage, socket, socklen_t,
 )
 from fastlb.native.mailbox cimport mailbox_post, wake
 from fastlb.native.peer cimport peer_ends
@@ -18,8 +22,8 @@ from fastlb.native.places cimport place_give, place_take
 from fastlb.native.proxy_protocol cimport PROXY_WRITTEN_MAX_BYTES, proxy_write
 from fastlb.native.timers cimport timer_arm, timer_cancel
 from fastlb.native.types cimport (
-    BACKENDS_CHUNK, CONN_BROKEN, CONN_CONNECTING, CONN_IDLE, CONN_NODELAY, CONN_READABLE, CONN_REUSED,
-    CONN_TCP, LETTER_TAKE, ROLE_UPSTREAM, STEP_FAILED, TIMER_CONNECT, TIMER_POOL, backend_t,
+    BACKENDS_CHUNK, CONN_BROKEN, CONN_CONNECTING, CONN_IDLE, CONN_NODELAY, CONN_PRIVATE, CONN_READABLE,
+    CONN_REUSED, CONN_TCP, LETTER_TAKE, ROLE_UPSTREAM, STEP_FAILED, TIMER_CONNECT, TIMER_POOL, backend_t,
     connection_t, counter_add_shared, counter_read, ends_t, flag_read, idle_list_t, set_first, set_read,
     set_remove, site_t, worker_t,
 )
@@ -80,6 +84,31 @@ cdef void upstream_give(worker_t* worker, connection_t* conn) noexcept nogil:
         idle_push(worker, idle, conn)
 
 
+cdef void upstream_keep(worker_t* worker, connection_t* conn, connection_t* client) noexcept nogil:
+    """Keep a private connection for its client, whose exchange on it ended well; closed instead if it has
+    anything to say, or if somebody waits for its place."""
+    cdef idle_list_t* idle = idle_of(worker, conn.backend.slot)
+    conn.exchange = NULL
+    if idle == NULL or not flag_read(&conn.backend.eligible) or worker.closing or client.partner != NULL \
+            or is_crowded(conn.backend) or set_read(&conn.backend.wanted) \
+            or conn.inbox != NULL or conn.outbox != NULL \
+            or (conn.flags & CONN_READABLE and not connection_quiet(conn)):
+        connection_discard(worker, conn)
+    else:
+        bound_add(idle, conn, client)
+
+
+cdef connection_t* upstream_take_kept(worker_t* worker, connection_t* client) noexcept nogil:
+    """The private connection of a client, or NULL if it is gone or its backend is out."""
+    cdef connection_t* conn = client.partner
+    bound_remove(worker, conn)
+    if not flag_read(&conn.backend.eligible) or conn.flags & CONN_READABLE or not connection_quiet(conn):
+        connection_discard(worker, conn)
+        return NULL
+    conn.flags |= CONN_REUSED
+    return conn
+
+
 cdef inline bint is_kept(worker_t* worker, connection_t* conn, idle_list_t* idle) noexcept nogil:
     """True if there is a use for an idle connection to its backend. `idle` may be NULL."""
     return idle != NULL and idle.count < worker.settings.idle_max and not worker.closing \
@@ -105,8 +134,11 @@ cdef void idle_push(worker_t* worker, idle_list_t* idle, connection_t* conn) noe
 
 
 cdef void upstream_forget(worker_t* worker, connection_t* conn) noexcept nogil:
-    """Take it out of the pool."""
+    """Take it out of the pool, or from its client."""
     cdef idle_list_t* idle = &worker.idle[conn.backend.slot]
+    if conn.flags & CONN_PRIVATE:
+        bound_remove(worker, conn)
+        return
     if conn.idle_prev != NULL:
         conn.idle_prev.idle_next = conn.idle_next
     else:
@@ -124,12 +156,25 @@ cdef void upstream_purge(worker_t* worker, bint everything) noexcept nogil:
     cdef uint32_t slot
     cdef connection_t* conn
     for slot in range(worker.idle_cap):
-        while worker.idle[slot].head != NULL:
-            conn = worker.idle[slot].head
+        while True:
+            conn = idle_any(&worker.idle[slot])
+            if conn == NULL:
+                break
             if not everything and flag_read(&conn.backend.eligible) and not is_crowded(conn.backend):
                 break
             upstream_forget(worker, conn)
             connection_discard(worker, conn)
+
+
+cdef inline connection_t* idle_any(idle_list_t* idle) noexcept nogil:
+    """An idle connection, or NULL: a private one only if there is no other, because its client would have
+    to authenticate again, and of those the one that is idle for longest."""
+    cdef connection_t* conn = idle.bound
+    if idle.head != NULL or conn == NULL:
+        return idle.head
+    while conn.idle_next != NULL:
+        conn = conn.idle_next
+    return conn
 
 
 # ---- room: places at a backend (see places.pxd), and descriptors -------------------------------
@@ -187,6 +232,11 @@ cdef void upstream_make_room(worker_t* worker, int slot, unsigned int asker) noe
         if not hand_over(worker, conn):
             idle_push(worker, &worker.idle[slot], conn)
             break
+    if <uint32_t> slot < worker.idle_cap and worker.idle[slot].head == NULL and set_read(&backend.wanted):
+        conn = idle_any(&worker.idle[slot])
+        if conn != NULL:                             # nobody else can use it, but its place
+            upstream_forget(worker, conn)
+            connection_discard(worker, conn)
     if counter_read(&backend.open) < flag_read(&backend.conns_max):
         wake(worker.settings.wake_fds[asker])        # a place was given up before it was asked for
 
@@ -205,9 +255,9 @@ cdef bint make_place(worker_t* worker, backend_t* backend) noexcept nogil:
     """Take a place, if need be that of an idle connection of this worker. False if there is none."""
     cdef connection_t* conn
     while not place_take(backend):
-        if backend.slot >= worker.idle_cap or worker.idle[backend.slot].head == NULL:
+        conn = idle_any(&worker.idle[backend.slot]) if backend.slot < worker.idle_cap else NULL
+        if conn == NULL:
             return False
-        conn = worker.idle[backend.slot].head
         upstream_forget(worker, conn)
         connection_discard(worker, conn)
     return True
@@ -270,12 +320,14 @@ cdef int upstream_connected(connection_t* conn) noexcept nogil:
 
 
 cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* client) noexcept nogil:
-    """Send the PROXY header that a fresh connection begins with, if its backend wants one. Returns 0
-    or the errno. Its bytes are no exchange's, and count for the backend only."""
+    """Begin a fresh connection: send the PROXY header, if its backend wants one. Returns 0 or the errno,
+    ECONNREFUSED if it has met itself. The bytes are no exchange's, and count for the backend only."""
     cdef uint32_t version = flag_read(&conn.backend.proxy_version)
     cdef uint8_t header[PROXY_WRITTEN_MAX_BYTES]
     cdef ends_t ends
     cdef iovec piece
+    if conn.backend.own_port and has_met_itself(conn):
+        return ECONNREFUSED
     if version == 0:
         return 0
     peer_ends(client, &ends)
@@ -284,6 +336,17 @@ cdef int upstream_announce(worker_t* worker, connection_t* conn, connection_t* c
     if connection_send(worker, conn, &piece, 1, False) == STEP_FAILED:
         return conn.error
     return 0
+
+
+cdef bint has_met_itself(connection_t* conn) noexcept nogil:
+    """True if both ends of the connection are the same."""
+    cdef sockaddr_storage ours, theirs
+    cdef socklen_t our_len = sizeof(ours), their_len = sizeof(theirs)
+    memset(&ours, 0, sizeof(ours))
+    memset(&theirs, 0, sizeof(theirs))
+    return getsockname(conn.fd, <sockaddr*> &ours, &our_len) == 0 \
+        and getpeername(conn.fd, <sockaddr*> &theirs, &their_len) == 0 \
+        and our_len == their_len and memcmp(&ours, &theirs, our_len) == 0
 
 
 cdef bint is_local_fault(int error) noexcept nogil:

@@ -164,6 +164,18 @@ class Balancer:
             node = self._least_backup(tried)
         if node is None:
             raise NoBackendError("every backend is down, draining, full or excluded")
+        return self._count(node)
+
+    def acquire_at(self, slot: int) -> bool:
+        """Count one more exchange on `slot`, for a client that has a connection there. False if it is out or
+        full. Such a client goes past the queue, which is for places that it does not take."""
+        node = self._nodes.get(slot)
+        if node is None or not node.listed or node.backup or node.full:
+            return False
+        self._count(node)
+        return True
+
+    def _count(self, node: _Node) -> int:
         self._sequence += 1
         node.picked_at = self._sequence
         node.in_flight += 1

@@ -199,7 +199,7 @@ def unacknowledged_bytes(sock: socket.socket) -> int | None:
     unacknowledged = array.array("i", [0])
     try:
         fcntl.ioctl(sock, termios.TIOCOUTQ, unacknowledged)
-    except OSError:  # it is closed
+    except (OSError, ValueError):  # it is closed
         return None
     return unacknowledged[0]
 

@@ -39,6 +39,7 @@ _LENGTH_MAX = 2**63 - 1
 _LENGTH_MAX_DIGITS = 19
 _HOST_MAX_BYTES = 512
 _PORT_MAX = 65_535
+_BINDING_SCHEMES = frozenset({b"ntlm", b"negotiate"})
 _CONNECTION_NAMES_MAX = 32
 _NO_NAMES: frozenset[bytes] = frozenset()
 _H11_VERSIONS = {10: b"1.0", 11: b"1.1"}
@@ -51,6 +52,7 @@ class ParsedRequest(NamedTuple):
     `target` is in origin-form, without the authority of an absolute-form one, which is in `host`;
     `received_target` is the whole. `fields` are as received, `headers` the same as h11 read them,
     with one Content-Length. `named` are the fields that Connection names, in lower case.
+    `binds`: NTLM or Negotiate authenticate the connection it is sent on (RFC 4559 6).
     `framing` is none, length or chunked; `length` counts if it is length. `protocols` are those
     that Upgrade asks for and may ask for; `upgrade`: and it does so properly. `scheme` is that of an
     absolute-form target, in lower case, or empty. `expects`: the client may wait for an answer before it
@@ -73,6 +75,7 @@ class ParsedRequest(NamedTuple):
     protocols: list[bytes]
     scheme: bytes
     expects: bool
+    binds: bool
 
 
 class ParsedResponse(NamedTuple):
@@ -89,12 +92,14 @@ class ParsedResponse(NamedTuple):
     upgrade: bool
     headers: Headers
     named: frozenset[bytes]
+    binds: bool
 
 
 class _Meaning:
     """What the fields of a head say to a proxy, gathered field by field."""
 
     __slots__ = (
+        "binds",
         "chunked",
         "close",
         "coded",
@@ -114,6 +119,7 @@ class _Meaning:
 
     def __init__(self, refuse_as: int) -> None:
         self.refuse_as = refuse_as
+        self.binds = False  # credentials or a challenge that authenticate the connection
         self.hosts: list[bytes] = []
         self.length = -1
         self.length_digits = b""
@@ -137,6 +143,12 @@ class _Meaning:
 
     def read_expect(self, value: bytes) -> None:
         self.expects = True
+
+    def read_auth(self, value: bytes) -> None:
+        """A comma in a quoted string may end a member too early, which at worst makes a connection private
+        that need not be."""
+        if any(item.split(None, 1)[0] in _BINDING_SCHEMES for item in _items(value.lower()) if item):
+            self.binds = True
 
     def read_length(self, value: bytes) -> None:
         """1*DIGIT; a list or a repetition only of the same digits (RFC 9112 6.3)."""
@@ -192,6 +204,10 @@ _READERS = {
     b"content-length": _Meaning.read_length,
     b"transfer-encoding": _Meaning.read_coding,
     b"connection": _Meaning.read_connection,
+    b"authorization": _Meaning.read_auth,
+    b"proxy-authorization": _Meaning.read_auth,
+    b"www-authenticate": _Meaning.read_auth,
+    b"proxy-authenticate": _Meaning.read_auth,
     b"content_length": _Meaning.read_ambiguous,
     b"transfer_encoding": _Meaning.read_ambiguous,
 }
@@ -255,6 +271,7 @@ def parse_request(
         protocols,
         scheme,
         meaning.expects,
+        meaning.binds,
     )
 
 
@@ -298,6 +315,7 @@ def parse_response(
         status == 101,
         _second_reading_of_response(status, version, _one_length(fields, meaning)),
         frozenset(meaning.names) if meaning.names else _NO_NAMES,
+        meaning.binds and status in (401, 407),
     )
 
 

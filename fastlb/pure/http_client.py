@@ -318,6 +318,8 @@ class HttpClient(Requester):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        if self.bound is not None:
+            self.bound.unbind().close()
         self.deadline.cancel()
         self._worker.not_idle(self)
         self._worker.buffers.let_go(self)

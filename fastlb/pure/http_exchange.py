@@ -36,6 +36,7 @@ class HttpExchange(Answering):
     __slots__ = (
         "_awaiting",
         "_begun",
+        "_bound",
         "_code",
         "_complete",
         "_cut_short",
@@ -55,6 +56,7 @@ class HttpExchange(Answering):
         super().__init__(worker, client, request, record)
         self._awaiting = False  # the body, before a backend is picked
         self._resent = False
+        self._bound: UpstreamConnection | None = None  # of this client, and not in use yet
         self._received = False  # any byte of a response
         self._begun = False  # and any since the request has ended
         self._head = b""  # the beginning of a response head, and heads that had to wait
@@ -161,8 +163,22 @@ class HttpExchange(Answering):
 
     # --- connections ------------------------------------------------------------------------
 
+    def pick(self) -> None:
+        """Go on with the connection that is authenticated for this client, if there is one, or pick."""
+        bound = self._client.bound
+        if bound is not None:
+            bound.unbind()
+            backend = bound.backend
+            if backend.pooling and bound.is_quiet() and self.worker.balancer.acquire_at(backend.slot):
+                self._bound = bound
+                self._take(backend.slot)
+                return
+            bound.discard()
+        super().pick()
+
     def _reach(self, backend: Backend) -> None:
-        upstream = backend.take()
+        bound, self._bound = self._bound, None
+        upstream = bound or backend.take()
         if upstream is None:
             self._connect(backend)
             return
@@ -174,6 +190,8 @@ class HttpExchange(Answering):
         """Send the head and what there is of the body, in one write."""
         self._upstream = upstream
         request = self._request
+        if request.binds:
+            upstream.private = True
         head = request_head(
             request,
             self._client.peer,
@@ -302,6 +320,8 @@ class HttpExchange(Answering):
             self.backend.failed_in_a_row = 0
             if EjectErrors.ALL.counts(response.status):
                 self.worker.balancer.blame(self.backend.slot)
+        if response.binds and self._upstream is not None:
+            self._upstream.private = True
         self._response = response
         self._response_body = body
         self._keep = (
@@ -338,7 +358,12 @@ class HttpExchange(Answering):
         assert upstream is not None and self._response is not None
         upstream.user = None
         if reusable and self._body.done and self._response.keep_alive and not upstream.eof:
-            upstream.backend.put(upstream)
+            if not upstream.private:
+                upstream.backend.put(upstream)
+            elif self._keep:
+                upstream.bind(self._client)
+            else:
+                upstream.close()
         elif self._body.done:
             upstream.close()
         else:

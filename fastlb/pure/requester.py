@@ -11,6 +11,7 @@ from fastlb.pure.buffers import Buffers
 from fastlb.pure.connection import Connection
 from fastlb.pure.peer import Peer
 from fastlb.pure.timers import Deadline
+from fastlb.pure.upstream import UpstreamConnection
 
 
 class ClientUser(Protocol):
@@ -32,14 +33,16 @@ class Requester(Connection):
     """A client connection that has asked for something.
 
     `peer`: who the client is. `deadline`: the one timer of the connection and of its exchange.
+    `bound`: the connection to a backend that is authenticated for this client, while it is idle.
     """
 
-    __slots__ = ("deadline", "peer")
+    __slots__ = ("bound", "deadline", "peer")
 
     def __init__(self, sock: socket.socket, peer: Peer, deadline: Deadline, buffers: Buffers) -> None:
         super().__init__(sock, buffers)
         self.peer = peer
         self.deadline = deadline
+        self.bound: UpstreamConnection | None = None
 
     @abstractmethod
     def exchange_over(self, *, keep: bool, linger: bool, cut: bool = False) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from fastlb.model.address import Address, SocketAddress, SocketName, socket_address
 from fastlb.model.limits import IDLE_MAX
+from fastlb.model.own_ports import may_meet_itself
 from fastlb.model.proxied import Ends, ProxyProtocol
 from fastlb.pure.buffers import Buffers
 from fastlb.pure.connection import Connection, reset_socket, unacknowledged_bytes
@@ -35,6 +36,7 @@ class Backend:
 
     __slots__ = (
         "addresses",
+        "bound",
         "bytes_in",
         "bytes_out",
         "connects",
@@ -48,6 +50,7 @@ class Backend:
         "label",
         "loop",
         "met_by",
+        "own_port",
         "picked",
         "places",
         "pooling",
@@ -73,8 +76,11 @@ class Backend:
         self.sites = [socket_address(address) for address in addresses]
         self.preferred = 0  # the one that worked last
         self.host = addresses[0].authority.encode("latin-1")  # for requests of 1.0 clients that name none
+        # A connect may meet itself: see model/own_ports.py.
+        self.own_port = any(not a.is_unix and may_meet_itself(a.host, a.port) for a in addresses)
         self.idle_s = idle_s
         self.idle: list[UpstreamConnection] = []  # oldest first
+        self.bound: list[UpstreamConnection] = []  # idle ones of one client each, oldest first
         self.idle_deadline = Deadline(loop, self._close_old)
         self.pooling = True  # False while no plan names it
         self.removed = False
@@ -134,9 +140,13 @@ class Backend:
             self.close_oldest()
 
     def close_oldest(self) -> bool:
-        """Close the connection that is idle for longest. False if there is none."""
+        """Close the connection that is idle for longest. False if there is none. One that belongs to a
+        client is the last to go, because that client would have to authenticate again."""
         if self.idle:
             self.idle.pop(0).close()
+            return True
+        if self.bound:
+            self.bound[0].unbind().close()
             return True
         return False
 
@@ -145,6 +155,8 @@ class Backend:
         idle, self.idle = self.idle, []
         for connection in idle:
             connection.close()
+        while self.bound:
+            self.bound[-1].unbind().close()
         self.idle_deadline.clear()
 
     def close(self) -> None:
@@ -159,6 +171,12 @@ class Backend:
             self.idle.pop(0).close()
         if self.idle:
             self.idle_deadline.set(self.idle[0].idle_since_s - oldest_s)
+
+
+class Owner(Protocol):
+    """The client connection that a private connection belongs to."""
+
+    bound: "UpstreamConnection | None"
 
 
 class UpstreamUser(Protocol):
@@ -191,16 +209,24 @@ class Roster:
 
 
 class UpstreamConnection(Connection):
-    """One connection to a backend: working for one exchange, or idle in the pool."""
+    """One connection to a backend: working for one exchange, or idle in the pool.
+
+    NTLM and Negotiate authenticate a connection and not a request (RFC 4559 6): what comes on it later
+    is taken for the same user. One on which such credentials were sent, or such a challenge came, is
+    `private`. Between two exchanges it is bound to its client's connection: in no pool, without a
+    time-out of its own, taken again by the next request of that client, and closed with it.
+    """
 
     __slots__ = (
         "_early",
         "_error",
         "_is_new",
+        "_owner",
         "_place",
         "_roster",
         "backend",
         "idle_since_s",
+        "private",
         "reused",
         "user",
     )
@@ -211,6 +237,8 @@ class UpstreamConnection(Connection):
         self.backend = backend
         self.user: UpstreamUser | None = None
         self.reused = False
+        self.private = False
+        self._owner: Owner | None = None
         self.idle_since_s = 0.0
         self._is_new = True  # until it is attached
         self._roster = roster
@@ -239,6 +267,30 @@ class UpstreamConnection(Connection):
     def send(self, data: bytes) -> None:
         self.backend.bytes_out += len(data)
         super().send(data)
+
+    def bind(self, owner: Owner) -> None:
+        """Wait for the next exchange of a client, and of nobody else."""
+        if (
+            self.backend.pooling
+            and owner.bound is None
+            and not 0 < self.backend.conns_max < len(self.backend.places)
+        ):
+            self.user = None
+            self.resume()
+            self.reused = True
+            self.backend.bound.append(self)
+            self._owner = owner
+            owner.bound = self
+        else:
+            self.close()
+
+    def unbind(self) -> "UpstreamConnection":
+        """Belong to nobody, for an exchange or the end."""
+        if self._owner is not None:
+            self._owner.bound = None
+            self._owner = None
+            self.backend.bound.remove(self)
+        return self
 
     def close(self) -> None:
         """Close a connection that is not needed any more, after what is buffered was written."""
@@ -285,6 +337,7 @@ class UpstreamConnection(Connection):
             self._salvage()
         self.lost = True
         self.backend.places.discard(self._place)
+        self.unbind()
         self._roster.connections.discard(self)
         self._roster.buffers.let_go(self)
         if self in self.backend.idle:
@@ -444,6 +497,9 @@ class Dial:
         try:
             sock.setblocking(False)
             await _connect_socket(self._loop, sock, sockaddr)
+            if backend.own_port and sock.getsockname() == sock.getpeername():
+                reset_socket(sock)
+                raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         except BaseException:
             sock.close()
             raise

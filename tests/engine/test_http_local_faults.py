@@ -1,7 +1,8 @@
 """Faults of this machine are not those of a backend: 503, code RC, and nobody is blamed."""
 
+import errno
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -122,3 +123,24 @@ def test_connect_without_ports_tries_another_backend(request, engine, balance, b
     assert running.ledger().retries_denied == 0
     gate.set()
     assert first.response().status == 200
+
+
+@pytest.mark.parametrize("mode", [Mode.HTTP, Mode.TCP])
+def test_connect_that_meets_itself_is_refused(request, engine, balance, mode):
+    """A backend that has ended, at a port that connects are made from: the socket gets that port, connects
+    to itself, and what is sent would come back as the answer (RFC 9293 3.5)."""
+    if not own_network.is_own():
+        own_network.run_again(request.node.nodeid, engine.name)
+        return
+    running = balance(Address(host="127.0.0.1", port=own_network.ONE_PORT), mode=mode)
+    own_network.keep_one_port()
+    client = running.connect()
+    if mode is Mode.HTTP:
+        client.send(GET)
+        assert client.response().status == 502
+    else:
+        with suppress(ConnectionError):  # the reset may come before
+            client.send(GET)
+            assert client.sock.recv(1) == b"", "its own words"
+
+    assert {event.errno for event in running.wait_event(EventKind.CONNECT_FAILED)} == {errno.ECONNREFUSED}

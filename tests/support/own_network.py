@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+ONE_PORT = 40_000
 _MARK = "FASTLB_OWN_NETWORK"
 _TESTS = Path(__file__).parents[1]
 _PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -48,4 +49,4 @@ def keep_ports(first: int, count: int) -> None:
 
 def keep_one_port() -> None:
     """From now on connect() finds no other local port than one, for each address it connects to."""
-    keep_ports(40_000, 1)
+    keep_ports(ONE_PORT, 1)

