@@ -62,7 +62,9 @@ class Supervisor:
         self._resolver = Resolver()
         self._publish_after_s = 0.0
         self._access_dropped = 0
+        self._clients_refused = 0
         self._lost = OftenRepeated(self._log.warning, "access records lost to overload")
+        self._refused = OftenRepeated(self._log.warning, "clients refused above --max-client-connections")
         self._paused = OftenRepeated(self._log.warning, "accepting paused")
         self._resumed = OftenRepeated(self._log.info, "accepting resumed")
         self._buffers_full = OftenRepeated(self._log.warning, "memory for buffers used up")
@@ -296,6 +298,7 @@ class Supervisor:
             self._take()
             self._report_access_log()
             self._report_lost_records()
+            self._report_refused_clients()
 
     async def _forget_failures(self) -> None:
         fading = Fading(self.engine, self._clock)
@@ -353,6 +356,14 @@ class Supervisor:
         if dropped > self._access_dropped:
             self._lost.happened(self._clock.now_s(), dropped - self._access_dropped)
             self._access_dropped = dropped
+
+    def _report_refused_clients(self) -> None:
+        if not self._config.limits.client_connections:
+            return
+        refused = self.engine.ledger().clients_refused
+        if refused > self._clients_refused:
+            self._refused.happened(self._clock.now_s(), refused - self._clients_refused)
+            self._clients_refused = refused
 
     def _close_sockets(self) -> None:
         sockets, self._sockets = self._sockets, []

@@ -103,6 +103,7 @@ class Ledger:
     clients: int = 0
     queued: int = 0
     accepted: int = 0
+    clients_refused: int = 0  # accepted, but their address had as many as it may
     exchanges: int = 0
     retries: int = 0
     retries_denied: int = 0  # the budget was spent

@@ -63,6 +63,7 @@ class LimitConfig:
     `request_buffer_bytes`: of a request body with a Content-Length, awaited before a backend is
         picked; 0 = none.
     `connections`: client connections open at once; 0 = derived from the fd limit.
+    `client_connections`: of them, from one client address (IPv4) or network (IPv6, /64); 0 = no limit.
     `buffer_bytes`: memory for bytes in flight, all workers together (503); 0 = derived from the
         memory of the machine.
     `tries`: different backends that one exchange may meet, the first included.
@@ -77,6 +78,7 @@ class LimitConfig:
     body_bytes: int = 0
     request_buffer_bytes: int = REQUEST_KEPT_MAX_BYTES
     connections: int = 0
+    client_connections: int = 0
     buffer_bytes: int = 0
     tries: int = 3
     retry_percent: int | None = 20
@@ -90,6 +92,7 @@ class LimitConfig:
             ("body_bytes", 0, 2**63 - 1),
             ("request_buffer_bytes", 0, REQUEST_KEPT_MAX_BYTES),
             ("connections", 0, 10_000_000),
+            ("client_connections", 0, 10_000_000),
             ("buffer_bytes", 0, 2**48),
             ("tries", 1, TRIES_MAX),
             ("queue_depth", 0, 1_000_000),

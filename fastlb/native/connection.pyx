@@ -11,6 +11,7 @@ from fastlb.native.buffer cimport (
     BUFFER_LARGE_BYTES, BUFFER_SMALL_BYTES, buffer_append, buffer_bytes, buffer_drop, buffer_length,
     buffer_uncount,
 )
+from fastlb.native.client_counts cimport client_leave
 from fastlb.native.http1 cimport head_t
 from fastlb.native.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
@@ -62,6 +63,8 @@ cdef void connection_close(worker_t* worker, connection_t* conn) noexcept nogil:
     if conn.role == ROLE_HTTP_CLIENT or conn.role == ROLE_TCP_CLIENT or conn.role == ROLE_LINGER \
             or conn.role == ROLE_PROXIED or conn.role == ROLE_CUT:
         counter_add_shared(worker.clients_total, <unsigned long long> -1)
+    if conn.counted != NULL:
+        client_leave(worker, conn)
     buffer_drop(worker, &conn.inbox)
     buffer_drop(worker, &conn.outbox)
     connection_forget_head(worker, conn)

@@ -15,13 +15,14 @@ from itertools import islice
 import orjson
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastlb.native.accounting cimport access_lines, ring_advance, ring_peek
 from fastlb.native.balancer cimport (
     Balancer, balancer_forget, balancer_grant, balancer_in_flight, balancer_peek,
 )
+from fastlb.native.client_counts cimport client_counts_init
 from fastlb.native.field_names cimport names_fill, names_fill_head
 from fastlb.native.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, CLOCK_MONOTONIC, CLOCK_REALTIME, EFD_CLOEXEC, EFD_NONBLOCK,
@@ -36,8 +37,8 @@ from fastlb.native.types cimport (
     ROLE_HTTP_CLIENT, ROLE_LISTENER, ROLE_TCP_CLIENT, ROLE_UPSTREAM, SEND_LOOKS, SLAB_CHUNK, TIMER_ACCEPT,
     TIMER_CONNECT, TIMER_CUT, TIMER_FIN, TIMER_FRESH, TIMER_HEADER, TIMER_IDLE, TIMER_KEEPALIVE, TIMER_LINGER,
     TIMER_POOL, TIMER_QUEUE, TIMER_RESPONSE, TIMER_ROOM, TIMER_SEND, TIMER_SILENCE, TIMER_TUNNEL, X_COUNTED,
-    backend_t, connection_t, counter_read, event_t, exchange_t, flag_read, flag_write, letter_t, mailbox_t,
-    network_t, settings_t, site_t, uring_close, uring_open, uring_t, worker_t,
+    backend_t, client_counts_t, connection_t, counter_read, event_t, exchange_t, flag_read, flag_write,
+    letter_t, mailbox_t, network_t, settings_t, site_t, uring_close, uring_open, uring_t, worker_t,
 )
 from fastlb.native.worker cimport worker_close, worker_free, worker_init, worker_run
 
@@ -104,6 +105,7 @@ cdef class NativeEngine:
     cdef backend_t** backends[BACKENDS_CHUNKS]
     cdef uint32_t backend_count
     cdef uint64_t clients_total
+    cdef client_counts_t* client_counts
     cdef uint32_t retry_after_s
     cdef uint32_t log_armed
     cdef int log_fd
@@ -147,6 +149,7 @@ cdef class NativeEngine:
         self.free_workers()
         free(self.workers)
         free(self.settings.trusted)
+        free(self.client_counts)
         for i in range(self.backend_count):
             free(self.backends[i // BACKENDS_CHUNK][i % BACKENDS_CHUNK].sites)
             free(self.backends[i // BACKENDS_CHUNK][i % BACKENDS_CHUNK])
@@ -196,6 +199,12 @@ cdef class NativeEngine:
         s.queue_depth = config.limits.queue_depth
         s.idle_max = IDLE_MAX
         s.connections_max = config.limits.connections
+        s.client_connections_max = config.limits.client_connections
+        if s.client_connections_max:
+            self.client_counts = <client_counts_t*> malloc(sizeof(client_counts_t))
+            if self.client_counts == NULL:
+                raise MemoryError
+            client_counts_init(self.client_counts, int.from_bytes(os.urandom(8), "little"))
         s.access_on = config.access_format is not None
         s.tries = config.limits.tries
         s.eject_errors = EJECT_RULES.index(config.eject_errors)
@@ -269,6 +278,7 @@ cdef class NativeEngine:
             self.retry_budget.ledgers[i] = &worker.ledger
             worker.backends = self.backends
             worker.clients_total = &self.clients_total
+            worker.client_counts = self.client_counts
             worker.retry_after_s = &self.retry_after_s
             worker.log_armed = &self.log_armed
             worker.log_fd = self.log_fd
@@ -565,7 +575,7 @@ cdef class NativeEngine:
         """The counters now, all workers together."""
         cdef uint32_t i
         cdef worker_t* worker
-        cdef uint64_t accepted = 0, exchanges = 0, retries = 0, denied = 0
+        cdef uint64_t accepted = 0, refused = 0, exchanges = 0, retries = 0, denied = 0
         cdef uint64_t bytes_in = 0, bytes_out = 0, dropped = 0, buffers = 0
         statuses = [0] * 6
         for i in range(self.worker_count):
@@ -573,6 +583,7 @@ cdef class NativeEngine:
             if worker == NULL:
                 continue
             accepted += counter_read(&worker.ledger.clients_opened)
+            refused += counter_read(&worker.ledger.clients_refused)
             exchanges += counter_read(&worker.ledger.exchanges)
             retries += counter_read(&worker.ledger.retries)
             denied += counter_read(&worker.ledger.retries_denied)
@@ -584,7 +595,8 @@ cdef class NativeEngine:
                 statuses[index] += counter_read(&worker.ledger.statuses[<int> index])
         return Ledger(
             clients=counter_read(&self.clients_total), queued=flag_read(&self.balancer.core.queue_len),
-            accepted=accepted, exchanges=exchanges, retries=retries, retries_denied=denied,
+            accepted=accepted, clients_refused=refused,
+            exchanges=exchanges, retries=retries, retries_denied=denied,
             bytes_in=bytes_in, bytes_out=bytes_out, buffer_bytes=buffers, access_dropped=dropped,
             statuses=tuple(statuses),
             backends=ReadCounts(self.counts),

@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastlb.native.accounting cimport account_event
-from fastlb.native.connection cimport connection_close, connection_open
+from fastlb.native.connection cimport connection_close, connection_open, connection_reset
 from fastlb.native.http_client cimport http_client_open, http_let_go
 from fastlb.native.linux cimport (
     EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET,
@@ -147,9 +147,11 @@ cdef void client_open(worker_t* worker, int fd, const connection_t* listener,
     # TCP_NODELAY is set on the listening socket and inherited.
     conn.flags |= CONN_NODELAY
     conn.own_port = listener.own_port
-    peer_accepted(worker, conn, address)
     counter_add(&worker.ledger.clients_opened, 1)
     counter_add_shared(worker.clients_total, 1)
+    if not peer_accepted(worker, conn, address):
+        connection_reset(worker, conn)
+        return
     if conn.role == ROLE_PROXIED:
         conn.requests = role
         proxied_open(worker, conn)

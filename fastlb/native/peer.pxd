@@ -9,6 +9,6 @@ from fastlb.native.linux cimport sockaddr_storage
 from fastlb.native.types cimport connection_t, ends_t, worker_t
 
 cdef uint16_t own_port(int fd) noexcept nogil
-cdef void peer_accepted(worker_t* worker, connection_t* conn, sockaddr_storage* address) noexcept nogil
+cdef bint peer_accepted(worker_t* worker, connection_t* conn, sockaddr_storage* address) noexcept nogil
 cdef bint peer_announced(worker_t* worker, connection_t* conn, const ends_t* ends) noexcept nogil
 cdef void peer_ends(connection_t* conn, ends_t* ends) noexcept nogil

@@ -4,12 +4,14 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport malloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
+from fastlb.native.client_counts cimport client_enter
 from fastlb.native.linux cimport (
     AF_INET, AF_INET6, AF_UNSPEC, getsockname, inet_ntop, inet_pton, ntohs, sockaddr, sockaddr_in,
     sockaddr_in6, sockaddr_storage, socklen_t,
 )
 from fastlb.native.types cimport (
-    CONN_TCP, CONN_TRUSTED, PEER_MAX_BYTES, connection_t, ends_t, network_t, settings_t, worker_t,
+    CLIENT_KEY_BYTES, CONN_TCP, CONN_TRUSTED, PEER_MAX_BYTES, connection_t, ends_t, network_t, settings_t,
+    worker_t,
 )
 
 cdef enum:
@@ -21,25 +23,27 @@ cdef inline bint is_mapped(const uint8_t* octets) noexcept nogil:
     return memcmp(octets, mapped, MAPPED_BYTES) == 0
 
 
-cdef void peer_accepted(worker_t* worker, connection_t* conn, sockaddr_storage* address) noexcept nogil:
-    """The client is who the kernel says it is."""
+cdef bint peer_accepted(worker_t* worker, connection_t* conn, sockaddr_storage* address) noexcept nogil:
+    """The client is who the kernel says it is. False if its address has as many connections as it may."""
     cdef sockaddr_in* v4 = <sockaddr_in*> address
     cdef sockaddr_in6* v6 = <sockaddr_in6*> address
     conn.family = <uint8_t> address.ss_family
     if address.ss_family == AF_INET:
         conn.flags |= CONN_TCP
         conn.port = ntohs(v4.sin_port)
-        named(worker, conn, AF_INET, <uint8_t*> &v4.sin_addr)
+        return named(worker, conn, AF_INET, <uint8_t*> &v4.sin_addr)
     elif address.ss_family == AF_INET6:
         conn.flags |= CONN_TCP
         conn.port = ntohs(v6.sin6_port)
-        named(worker, conn, AF_INET6, <uint8_t*> &v6.sin6_addr)
+        return named(worker, conn, AF_INET6, <uint8_t*> &v6.sin6_addr)
     elif worker.settings.trusted_unix:
         conn.flags |= CONN_TRUSTED
+    return True
 
 
 cdef bint peer_announced(worker_t* worker, connection_t* conn, const ends_t* ends) noexcept nogil:
-    """The client is who a trusted proxy says it is. False without memory."""
+    """The client is who a trusted proxy says it is. False without memory, or if its address has
+    as many connections as it may."""
     conn.announced = <ends_t*> malloc(sizeof(ends_t))
     if conn.announced == NULL:
         return False
@@ -47,11 +51,10 @@ cdef bint peer_announced(worker_t* worker, connection_t* conn, const ends_t* end
     conn.flags &= ~CONN_TRUSTED
     conn.port = ends.source_port
     conn.own_port = ends.target_port
-    named(worker, conn, ends.family, ends.source)
-    return True
+    return named(worker, conn, ends.family, ends.source)
 
 
-cdef void named(worker_t* worker, connection_t* conn, int family, const uint8_t* octets) noexcept nogil:
+cdef bint named(worker_t* worker, connection_t* conn, int family, const uint8_t* octets) noexcept nogil:
     if family == AF_INET6 and is_mapped(octets):
         family = AF_INET
         octets += MAPPED_BYTES
@@ -62,6 +65,20 @@ cdef void named(worker_t* worker, connection_t* conn, int family, const uint8_t*
         conn.peer_len = <uint8_t> strlen(conn.peer)
     if worker.settings.trusted_count and is_trusted(worker.settings, family, octets):
         conn.flags |= CONN_TRUSTED
+    if worker.client_counts == NULL or conn.flags & CONN_TRUSTED:
+        return True
+    return counted(worker, conn, family, octets)
+
+
+cdef bint counted(worker_t* worker, connection_t* conn, int family, const uint8_t* octets) noexcept nogil:
+    """Of IPv6 the first half counts: the other one is the client's to choose."""
+    cdef uint8_t[CLIENT_KEY_BYTES] key = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0]
+    if family == AF_INET:
+        memcpy(key + MAPPED_BYTES, octets, 4)
+    else:
+        memset(key, 0, CLIENT_KEY_BYTES)
+        memcpy(key, octets, CLIENT_KEY_BYTES // 2)
+    return client_enter(worker, conn, key)
 
 
 cdef bint is_trusted(const settings_t* settings, int family, const uint8_t* octets) noexcept nogil:

@@ -207,6 +207,8 @@ cdef enum:
     EVENTS_PER_TURN = 256
     BATCH_MAX = 64           # uring.h has as many entries
     SLAB_CHUNK = 128
+    CLIENT_CHAINS = 16384
+    CLIENT_KEY_BYTES = 16
 
 
 # A piece of memory for bytes in flight; the bytes follow the struct.
@@ -233,6 +235,19 @@ cdef struct ends_t:
     uint16_t target_port
     uint8_t source[16]       # in network order; IPv4 uses four of them
     uint8_t target[16]
+
+# Connections of one address. SHARED, behind the lock of the table; freed with the last of them.
+cdef struct client_count_t:
+    client_count_t* next
+    uint32_t connections
+    uint32_t chain
+    uint8_t key[CLIENT_KEY_BYTES]    # IPv4 in its mapped form; of IPv6 the first half
+
+# SHARED by all workers.
+cdef struct client_counts_t:
+    spin_t lock
+    uint64_t secret
+    client_count_t* chains[CLIENT_CHAINS]
 
 # Where trusted proxies are. IPv4 is never written in its IPv6-mapped form here.
 cdef struct network_t:
@@ -405,6 +420,7 @@ cdef struct connection_t:
     buffer_t* outbox             # refused by the kernel so far
     void* head                   # head_t of a request or response that is not complete yet
     ends_t* announced            # by a PROXY header that named the client; or NULL
+    client_count_t* counted      # among those of its address; or NULL
     uint64_t since_ns            # first byte of the request; ROLE_LINGER: its end; ROLE_CUT: last progress
     uint32_t unacked_bytes       # that its peer had not acknowledged when it was last looked at
     uint32_t looks               # at it, since the peer has taken anything
@@ -438,6 +454,7 @@ cdef struct ring_t:
 # Counters of one worker. Written by it alone, read by the control plane. SHARED.
 cdef struct ledger_t:
     uint64_t clients_opened
+    uint64_t clients_refused     # their address had as many as it may
     uint64_t begun               # exchanges, those that are still open included
     uint64_t exchanges
     uint64_t retries
@@ -479,6 +496,7 @@ cdef struct settings_t:
     uint32_t workers
     uint32_t batch_events        # a turn with so many events sends in batches
     uint64_t connections_max
+    uint32_t client_connections_max      # of one address; 0 = no limit
     int wake_fds[WORKERS_LIMIT]  # the eventfd of every worker
     network_t* trusted           # proxies that are believed
     uint32_t trusted_count
@@ -500,6 +518,7 @@ cdef struct worker_t:
     backend_t*** backends        # chunks of pointers by slot, SHARED
     worker_t** peers             # all workers, by id; SHARED
     uint64_t* clients_total      # SHARED by all workers
+    client_counts_t* client_counts       # SHARED by all workers; NULL without a limit
     slab_t connections
     slab_t exchanges
     timer_list_t timers[TIMER_CLASSES]

@@ -131,6 +131,7 @@ class Accounts:
         self._lines_bytes = 0
         self._lines_timer: asyncio.TimerHandle | None = None
         self.accepted = 0
+        self.refused = 0  # their address had as many as it may
         self.exchanges = 0
         self.retries = 0
         self.retries_denied = 0

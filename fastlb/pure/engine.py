@@ -125,6 +125,7 @@ class PureEngine:
             clients=len(worker.clients),
             queued=worker.balancer.waiting,
             accepted=accounts.accepted,
+            clients_refused=accounts.refused,
             exchanges=accounts.exchanges,
             retries=accounts.retries,
             retries_denied=accounts.retries_denied,

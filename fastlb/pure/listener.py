@@ -17,6 +17,7 @@ from functools import partial
 from fastlb.model.config import Mode
 from fastlb.model.events import EventKind
 from fastlb.model.handshake import NO_SYN_PROGRAM, SO_ATTACH_FILTER
+from fastlb.pure.connection import reset_socket
 from fastlb.pure.http_client import HttpClient
 from fastlb.pure.peer import Peer, accepted_peer, own_port
 from fastlb.pure.proxied import ProxiedClient, refuse_untrusted
@@ -155,6 +156,10 @@ class Listener:
         sock.setblocking(False)
         worker.accounts.accepted += 1
         peer = accepted_peer(name, worker.config.trusted_proxies, self._port)
+        if not worker.enter(peer):
+            reset_socket(sock)
+            sock.close()
+            return
         client: HttpClient | TcpClient | ProxiedClient
         if not self._proxy_protocol:
             client = self._make(sock, peer)

@@ -31,6 +31,16 @@ class Peer(NamedTuple):
         return f"{host}:{self.port}" if self.port else host
 
 
+def counted_as(peer: Peer) -> bytes:
+    """What counts as one client where its connections are limited: of IPv6 the first half, because the other
+    one is the client's to choose. Nothing for those that are not limited: trusted ones and UNIX sockets."""
+    if peer.trusted or not peer.ip:
+        return b""
+    if ":" in peer.ip:
+        return socket.inet_pton(socket.AF_INET6, peer.ip)[:8]
+    return socket.inet_pton(socket.AF_INET, peer.ip)
+
+
 def own_port(sock: socket.socket) -> int:
     """The port that a socket is bound to; 0 for a UNIX socket."""
     name = sock.getsockname()

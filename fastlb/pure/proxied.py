@@ -33,7 +33,7 @@ def refuse_untrusted(worker: Worker, sock: socket.socket, peer: Peer) -> None:
 class ProxiedClient(Connection):
     """A connection of a trusted proxy that has not said yet who its client is."""
 
-    __slots__ = ("_buffer", "_deadline", "_make", "_over", "_peer", "_record", "_worker")
+    __slots__ = ("_buffer", "_deadline", "_make", "_over", "_record", "_worker", "peer")
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ProxiedClient(Connection):
         """`make`: the connection that goes on behind the header."""
         super().__init__(sock, worker.buffers)
         self._worker = worker
-        self._peer = peer
+        self.peer = peer
         self._make = make
         self._record = Record(peer.label)
         self._buffer = b""
@@ -72,9 +72,12 @@ class ProxiedClient(Connection):
     def _go_on(self, ends: Ends | None, rest: bytes) -> None:
         """The header is complete: go on as if the client had connected itself."""
         worker = self._worker
-        peer = self._peer if ends is None else announced_peer(ends, worker.config.trusted_proxies)
-        client = self._make(self.sock, peer)
+        peer = self.peer if ends is None else announced_peer(ends, worker.config.trusted_proxies)
         self._over = True
+        if peer is not self.peer and not worker.enter(peer):
+            self.reset()
+            return
+        client = self._make(self.sock, peer)
         self._deadline.cancel()
         worker.clients.discard(self)
         worker.clients.add(client)

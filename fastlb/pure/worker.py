@@ -20,12 +20,15 @@ from fastlb.pure.accounting import Accounts, Record
 from fastlb.pure.balancer import Balancer
 from fastlb.pure.buffers import Buffers
 from fastlb.pure.field_names import FieldNames
+from fastlb.pure.peer import Peer, counted_as
 from fastlb.pure.retry_budget import RetryBudget
 from fastlb.pure.upstream import Backend, Roster
 
 
 class Client(Protocol):
     """A client connection, as the worker sees it."""
+
+    peer: Peer
 
     def drain(self) -> None:
         """Close as soon as no exchange is open."""
@@ -80,6 +83,7 @@ class Worker:
         self._by_addresses: dict[tuple[Address, ...], Backend] = {}
         self._free_slots: list[int] = []  # a heap of those that somebody had, lowest first
         self.clients: set[Client] = set()
+        self._of_client: dict[bytes, int] = {}  # connections, where they are limited
         # Since when they have been idle, the longest idle one first: before a first request, and between two.
         self.fresh: dict[IdleClient, float] = {}
         self.kept: dict[IdleClient, float] = {}
@@ -205,10 +209,32 @@ class Worker:
 
     def client_lost(self, client: Client) -> None:
         """A client connection is closed."""
-        self.clients.discard(client)
+        if client in self.clients:
+            self.clients.discard(client)
+            self._leave(client.peer)
         for tell in self.on_room:
             tell()
         self._tell_if_quiet()
+
+    def enter(self, peer: Peer) -> bool:
+        """Count one more connection of a client. False if it has as many as it may."""
+        limit = self.limits.client_connections
+        client = counted_as(peer) if limit else b""
+        if not client:
+            return True
+        count = self._of_client.get(client, 0)
+        if count >= limit:
+            self.accounts.refused += 1
+            return False
+        self._of_client[client] = count + 1
+        return True
+
+    def _leave(self, peer: Peer) -> None:
+        client = counted_as(peer) if self._of_client else b""
+        if client:
+            self._of_client[client] -= 1
+            if not self._of_client[client]:
+                del self._of_client[client]
 
     def make_room(self) -> None:
         """Too many are connected: the client that has been idle for longest gives way."""

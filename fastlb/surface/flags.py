@@ -336,4 +336,11 @@ FLAGS = (
         default="auto",
         help="Clients at once. auto: what the limit on open files allows.",
     ),
+    Flag(
+        name="--max-client-connections",
+        topic=Topic.PROCESS,
+        metavar="N|off",
+        default="off",
+        help="Connections at once of one client address, of IPv6 of one /64; more are reset.",
+    ),
 )

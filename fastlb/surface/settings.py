@@ -84,6 +84,7 @@ _FLAG_OF_PATH = {
     "trusted_proxies": "--trusted-proxy",
     "workers": "--workers",
     "limits.connections": "--max-connections",
+    "limits.client_connections": "--max-client-connections",
     "limits.line_bytes": "--max-request-line",
     "limits.header_bytes": "--max-header-size",
     "limits.fields": "--max-header-fields",
@@ -281,7 +282,8 @@ def _limits(typed: Typed) -> LimitConfig:
         fields=parse_whole(typed.text("--max-header-fields"), path="--max-header-fields"),
         body_bytes=_size(typed, "--max-body-size", none="off"),
         request_buffer_bytes=_size(typed, "--buffer-requests", none="off"),
-        connections=_connections(typed),
+        connections=_connections(typed, "--max-connections", none="auto"),
+        client_connections=_connections(typed, "--max-client-connections", none="off"),
         buffer_bytes=_size(typed, "--buffer-memory", none="auto"),
         tries=parse_whole(typed.text("--tries"), path="--tries"),
         retry_percent=None if retry_budget == "off" else parse_whole(retry_budget, path="--retry-budget"),
@@ -311,13 +313,13 @@ def _size(typed: Typed, flag: str, *, none: str = "") -> int:
     return size
 
 
-def _connections(typed: Typed) -> int:
-    text = typed.text("--max-connections")
-    if text == "auto":
+def _connections(typed: Typed, flag: str, *, none: str) -> int:
+    text = typed.text(flag)
+    if text == none:
         return 0
     if not text.isdigit() or not text.strip("0"):
-        raise ConfigError("--max-connections", text, "auto or a whole number of 1 or more")
-    return parse_whole(text, path="--max-connections")
+        raise ConfigError(flag, text, f"{none} or a whole number of 1 or more")
+    return parse_whole(text, path=flag)
 
 
 def _probe(typed: Typed) -> ProbeConfig:

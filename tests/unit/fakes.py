@@ -29,6 +29,7 @@ class FakeEngine:
         self.events: list[Event] = []
         self.access = b""
         self.access_dropped = 0
+        self.clients_refused = 0
         self.listeners: list[tuple[socket.socket, Mode]] = []
         self.proxied: list[bool] = []
         self.proxy_protocols: dict[Address, ProxyProtocol] = {}
@@ -106,6 +107,7 @@ class FakeEngine:
     def ledger(self) -> Ledger:
         return Ledger(
             access_dropped=self.access_dropped,
+            clients_refused=self.clients_refused,
             backends=tuple(BackendCounts(slot, in_flight=n) for slot, n in self.in_flight.items()),
         )
 

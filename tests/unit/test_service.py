@@ -290,6 +290,18 @@ def test_the_connection_limit_is_named_as_the_reason_of_a_pause():
     assert run(look).about("accepting paused", "the connection limit is reached")
 
 
+def test_clients_refused_for_their_number_are_counted_in_the_log():
+    """Who is reset gets no access line."""
+
+    async def look(supervisor):
+        supervisor.engine.clients_refused = 7
+        await asyncio.sleep(0.05)
+
+    limits = LimitConfig(client_connections=5)
+    (line,) = run(look, config(limits=limits)).about("clients refused above --max-client-connections")
+    assert "times=7" in line
+
+
 def test_lost_access_records_are_reported():
     """A gap in the log that nobody knows of is a lie."""
 
