@@ -78,7 +78,7 @@ def test_fresh_clients_and_those_at_work_are_left_alone(balance, backend):
     waits.send(GET)
     uploads.send(UPLOAD)
     begins.send(GET[:10])
-    running.wait_in_flight(2)
+    running.wait_in_flight(1)  # a short body is awaited before a backend is picked
     newcomer = running.connect()
     newcomer.send(GET)
     time.sleep(2 * IDLE_S)
