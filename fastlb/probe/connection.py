@@ -47,10 +47,12 @@ async def judged(
         late_s = loop.time() - started_s - timeout_s
         late = late_s > max(_LATE_S, timeout_s / 4)
         reason = f"this process was {late_s:.1f}s late" if late else f"no answer in {timeout_s:g}s"
-        return ProbeResult(passed=False, reason=reason, took_s=timeout_s, local=late)
+        return ProbeResult(
+            passed=False, reason=reason, took_s=timeout_s, local=late, address=next(iter(reached), None)
+        )
     except OSError as error:
         return failed_connection(error, loop.time() - started_s)
-    return ProbeResult(passed=passed, reason=reason, took_s=took_s, address=reached[0] if reached else None)
+    return ProbeResult(passed=passed, reason=reason, took_s=took_s, address=next(iter(reached), None))
 
 
 async def _within(timeout_s: float, work: Coroutine[None, None, Answer]) -> Answer:
