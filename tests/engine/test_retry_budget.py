@@ -3,6 +3,7 @@
 import pytest
 
 from fastlb.model.limits import LimitConfig
+from fastlb.model.plan import Pick
 from support.backend import OK, answering
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -84,8 +85,9 @@ def ask(client):
 
 
 def test_refused_connects_beyond_the_budget_end_with_their_own_code(balance, backend, refused):
-    """Every first pick is refused: 30 requests are rescued, the next ones get the 502 of the refusal."""
-    running = balance(refused, backend(answering(OK)), limits=LimitConfig(retry_percent=0))
+    """Every other pick is refused: 30 requests are rescued, the next ones get the 502 of the refusal.
+    In turn, because least connections would hardly ask a backend again that has just failed."""
+    running = balance(refused, backend(answering(OK)), limits=LimitConfig(retry_percent=0), pick=Pick.CYCLE)
     client = running.connect()
     statuses = []
     while statuses.count(502) < 5 and len(statuses) < 500:
@@ -101,7 +103,13 @@ def test_refused_connects_beyond_the_budget_end_with_their_own_code(balance, bac
 
 def test_budget_is_one_for_all_workers(balance, backend, refused):
     """Each connection stays with its worker; a budget for each would allow as many times more."""
-    running = balance(refused, backend(answering(OK)), workers=3, limits=LimitConfig(retry_percent=0))
+    running = balance(
+        refused,
+        backend(answering(OK)),
+        workers=3,
+        limits=LimitConfig(retry_percent=0),
+        pick=Pick.CYCLE,
+    )
     clients = [running.connect() for _ in range(9)]
     statuses = [ask(clients[n % 9]) for n in range(150)]
 
@@ -137,7 +145,9 @@ def test_broken_connections_beyond_the_budget_are_502(balance, backend):
         if link.request() is not None:
             link.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
 
-    running = balance(backend(breaking), backend(healthy), limits=LimitConfig(retry_percent=0))
+    running = balance(
+        backend(breaking), backend(healthy), limits=LimitConfig(retry_percent=0), pick=Pick.CYCLE
+    )
     client = running.connect()
     statuses = []
     while 502 not in statuses and len(statuses) < 500:
@@ -150,7 +160,9 @@ def test_broken_connections_beyond_the_budget_are_502(balance, backend):
 
 def test_budget_off_retries_without_end(balance, backend, refused):
     """As before there was a budget."""
-    running = balance(refused, backend(answering(OK)), limits=LimitConfig(retry_percent=None))
+    running = balance(
+        refused, backend(answering(OK)), limits=LimitConfig(retry_percent=None), pick=Pick.CYCLE
+    )
     client = running.connect()
 
     assert {ask(client) for _ in range(200)} == {200}
