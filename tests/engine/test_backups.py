@@ -6,6 +6,7 @@ from fastlb.model.config import Mode
 from fastlb.model.errors import NoBackendError
 from fastlb.model.plan import Pick, Plan, PlanEntry
 from support.backend import OK, answering, echo
+from support.balance import STREAMED
 from support.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -130,7 +131,7 @@ def test_backup_is_not_met_while_another_primary_is_left(balance, backend, refus
 
 def test_request_waits_for_a_full_primary_beside_an_idle_backup(balance, backend):
     """In the queue, as if there were no backup."""
-    running = balance(backend(answering(OK)), backend(answering(OK)), max_conns=[1, 0])
+    running = balance(backend(answering(OK)), backend(answering(OK)), max_conns=[1, 0], limits=STREAMED)
     standing_by(running, 1)
     first = running.connect()
     first.send(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nh")

@@ -23,6 +23,7 @@ from support.balance import listen_socket
 from support.descriptors import NoMoreDescriptors
 from support.leaks import open_fds, thread_count
 from support.waiting import wait_until
+from support.wire import Wire
 
 pytestmark = pytest.mark.unbatched
 
@@ -127,7 +128,7 @@ def test_unix_listener_is_served(balance, backend, loop_thread, tmp_path):
         sock.connect(str(tmp_path / "l.sock"))
         sock.settimeout(5)
         sock.sendall(GET)
-        assert sock.recv(4096) == OK
+        assert Wire(sock).response().body == b"ok"
     running.wait_idle()
 
     assert running.line()["client"] == "unix"
@@ -147,7 +148,7 @@ def test_ipv6_works_on_both_sides(balance, backend, loop_thread):
         loop_thread.call(lambda: running.engine.open_listener(listening, Mode.HTTP))
         with socket.create_connection(listening.getsockname()[:2], timeout=5) as sock:
             sock.sendall(GET)
-            assert sock.recv(4096) == OK
+            assert Wire(sock).response().body == b"ok"
             port = sock.getsockname()[1]
     running.wait_idle()
 
@@ -486,7 +487,7 @@ def test_accept_without_descriptors_backs_off_and_recovers(balance, backend):
             assert not threading.Event().wait(0.5)
             assert sum(os.times()[:2]) - spent_s < 0.3
         sock.settimeout(5)
-        assert sock.recv(4096) == OK
+        assert Wire(sock).response().body == b"ok"
         running.wait_event(EventKind.ACCEPT_RESUMED)
         assert [event.kind for event in running.events()].count(EventKind.ACCEPT_PAUSED) == 1
 

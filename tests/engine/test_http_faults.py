@@ -99,7 +99,7 @@ def outcome(client):
 @pytest.mark.parametrize("end", ["closes", "resets", "silent"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_backend_ends_at_every_phase(balance, backend, phase, end):
-    """What was begun is cut with a reset, what was not is answered, and both are over."""
+    """What was begun ends where its framing shows the cut, what was not is answered, and both are over."""
     fault, gate = PHASES[phase], threading.Event()
     status, code = getattr(fault, end)
     running = balance(backend(faulty(fault, end, gate)), timeouts=HASTY if end == "silent" else PATIENT)
@@ -117,7 +117,7 @@ def test_backend_ends_at_every_phase(balance, backend, phase, end):
     codes = ("SC", code) if (phase, end) == ("after accept", "resets") else (code,)
     assert (line["status"], line["tries"]) == (status, 1)
     assert line["code"] in codes
-    assert seen == (status, "rst" if cut else "whole")
+    assert seen == (status, "fin" if cut else "whole")
     again = running.connect() if cut or fault.request in (UPLOAD, CHUNKED_UPLOAD) else client
     again.send(GET)
     assert outcome(again) == (200, "whole")

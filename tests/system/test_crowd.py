@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 CROWD = 2000
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\nDate: Sun, 29 Nov 2026 12:00:00 GMT\r\nContent-Length: 2\r\n\r\nok"
 
 
 async def crowd(port, arrived, gate):

@@ -149,8 +149,8 @@ def test_backend_that_is_stopped_costs_only_what_it_had(fastlb, three):
     assert len(late) <= 4
 
 
-def test_backend_that_vanishes_in_a_body_resets_its_client(fastlb, tmp_path):
-    """What the client has is half of it, and it must see so."""
+def test_backend_that_vanishes_in_a_body_leaves_a_cut_that_is_seen(fastlb, tmp_path):
+    """What the client has is half of it, and the framing says so."""
     log = tmp_path / "access"
     servers = [one_write_app() for _ in range(2)]
     running = fastlb(*servers, flags=("--access-log", str(log)))
@@ -164,5 +164,5 @@ def test_backend_that_vanishes_in_a_body_resets_its_client(fastlb, tmp_path):
             client.exactly(1)
     line = json.loads(wait_until(lambda: log.read_text(), "the access line"))
 
-    assert cut.value.how == "rst"
+    assert cut.value.how == "fin"
     assert (line["status"], line["code"]) == (200, "SD")

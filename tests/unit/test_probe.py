@@ -669,7 +669,7 @@ def test_timeout_that_is_noticed_late_says_nothing_about_the_backend():
             return True, "never"
 
         async with answering(b"", hold=True) as (address, _):
-            result = await probe(address, ask, 0.1)
+            result = await probe((address,), ask, 0.1)
             assert (result.passed, result.local) == (False, True)
             assert result.reason.endswith("s late")
 
