@@ -1,7 +1,7 @@
 """See http_exchange.pxd. Functions that may end the exchange or its connections are called last."""
 
 from libc.errno cimport EAGAIN, EMSGSIZE, ENOMEM, ETIMEDOUT
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastlb.native.accounting cimport account_failure, account_progress, account_status
@@ -885,8 +885,8 @@ cdef void rest_drop(worker_t* worker, exchange_t* exchange) noexcept nogil:
     cdef uint32_t used = 0
     cdef ssize_t n
     if client.inbox != NULL and not half.source_done:
-        relay_decode(worker, half, buffer_bytes(client.inbox) + client.inbox.start, buffer_length(client.inbox),
-                     &used)
+        relay_decode(worker, half, buffer_bytes(client.inbox) + client.inbox.start,
+                     buffer_length(client.inbox), &used)
         client.inbox.start += used
         if buffer_length(client.inbox) == 0:
             buffer_drop(worker, &client.inbox)
