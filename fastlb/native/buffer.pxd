@@ -81,9 +81,9 @@ cdef inline buffer_t* buffer_make(worker_t* worker, uint32_t size_class, uint32_
     return buffer
 
 
-cdef inline bint buffer_room(worker_t* worker, uint64_t more_bytes) noexcept nogil:
-    """True if there may be so many bytes more. What the pool holds is given up first."""
-    cdef uint64_t limit = worker.settings.buffer_bytes
+cdef inline bint buffer_within(worker_t* worker, uint64_t more_bytes, uint64_t limit) noexcept nogil:
+    """True if there may be so many bytes more within `limit`, 0 = none. What the pool holds is given up
+    first."""
     if limit == 0 or worker.buffer_bytes + more_bytes <= limit:
         return True
     buffer_pool_free(worker)
@@ -91,19 +91,17 @@ cdef inline bint buffer_room(worker_t* worker, uint64_t more_bytes) noexcept nog
         return True
     buffers_are_full(worker)
     return False
+
+
+cdef inline bint buffer_room(worker_t* worker, uint64_t more_bytes) noexcept nogil:
+    """True if there may be so many bytes more."""
+    return buffer_within(worker, more_bytes, worker.settings.buffer_bytes)
 
 
 cdef inline bint buffer_spare(worker_t* worker, uint64_t more_bytes) noexcept nogil:
     """True if a peer that is slow may hold so many bytes more: all of them at most three quarters of
     the limit. The rest is for what does not wait for them, as requests that are complete."""
-    cdef uint64_t limit = worker.settings.buffer_bytes // 4 * 3
-    if limit == 0 or worker.buffer_bytes + more_bytes <= limit:
-        return True
-    buffer_pool_free(worker)
-    if worker.buffer_bytes + more_bytes <= limit:
-        return True
-    buffers_are_full(worker)
-    return False
+    return buffer_within(worker, more_bytes, worker.settings.buffer_bytes // 4 * 3)
 
 
 cdef inline void buffers_are_full(worker_t* worker) noexcept nogil:
